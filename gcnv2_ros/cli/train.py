@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`gcnv2 train-prepare`, `gcnv2 train`, `gcnv2 train-export`: from photographs to weights."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import MissingDependencyError
+
+if TYPE_CHECKING:
+    from ..training.config import TrainingConfig
+    from ..training.pairs import PairSource
+
+
+def add_parsers(subparsers: Any) -> None:
+    """Add the training subcommands."""
+    prepare = subparsers.add_parser(
+        "train-prepare", help="cut photographs into training pictures and find a teacher's keypoints on them"
+    )
+    prepare.add_argument("photographs", type=Path, help="folder of pictures (with index.csv: its `train` split)")
+    prepare.add_argument("out", type=Path, help="folder to write; an interrupted run goes on there")
+    prepare.add_argument("--teacher", default="shi_tomasi", help="shi_tomasi, or an extractor's model (default: %(default)s)")
+    prepare.add_argument("--teacher-weights", default="default", help="weights of the teacher")
+    prepare.add_argument("--short-side", type=int, default=512, help="shorter side of a picture (default: %(default)s)")
+    prepare.add_argument("--stage", choices=("whole", "parts", "all"), default="all", help="reduced pictures, full-resolution parts of them, or both (default: %(default)s)")
+    prepare.add_argument("--threads", type=int, default=0, help="CPU threads (default: all)")
+    prepare.set_defaults(run=run_prepare)
+
+    train = subparsers.add_parser("train", help="train a network, or go on with a training")
+    train.add_argument("config", type=Path, help="YAML configuration, see docs/training.md")
+    train.add_argument("out", type=Path, help="folder of the run: checkpoints, TensorBoard log, weights")
+    train.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: %(default)s)")
+    train.add_argument("--threads", type=int, default=0, help="CPU threads (default: all)")
+    train.add_argument("--until", type=int, default=None, help="stop after this many steps in all")
+    train.set_defaults(run=run_train)
+
+    export = subparsers.add_parser("train-export", help="turn a training run's state into a weights file")
+    export.add_argument("run_folder", type=Path, help="folder of the run")
+    export.add_argument("weights", type=Path, help=".safetensors file to write")
+    export.add_argument("--note", default="", help="a sentence for the file's provenance")
+    export.set_defaults(run=run_export)
+
+
+def run_prepare(arguments: argparse.Namespace) -> None:
+    """Cut photographs into tiles and let the teacher find keypoints."""
+    import cv2
+    from tqdm import tqdm
+
+    from ..extraction import DecodeOptions, ExtractorOptions, create_extractor
+    from ..training.pictures import find_photographs, prepare_pictures
+    from ..training.targets import shi_tomasi_corners
+
+    photographs = find_photographs(arguments.photographs, split="train")
+    if arguments.threads:
+        cv2.setNumThreads(arguments.threads)
+    if arguments.teacher == "shi_tomasi":
+        detect, teacher = shi_tomasi_corners, "shi_tomasi"
+    else:
+        options = ExtractorOptions(
+            model=arguments.teacher, weights=arguments.teacher_weights, threads=arguments.threads
+        )
+        extractor = create_extractor(options, DecodeOptions(max_keypoints=4000))
+
+        def detect(image: Any) -> Any:
+            features = extractor.extract(image)
+            return features.uv, features.response
+
+        teacher = f"{arguments.teacher} {extractor.info.weights_sha256}"
+    with tqdm(total=None, unit="picture", disable=not sys.stderr.isatty()) as bar:
+
+        def progress(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        count = prepare_pictures(
+            photographs,
+            arguments.out,
+            detect,
+            teacher=teacher,
+            short_side=arguments.short_side,
+            stages=("whole", "parts") if arguments.stage == "all" else (arguments.stage,),
+            progress=progress,
+        )
+    print(f"{arguments.out}: {count} training pictures of {len(photographs)} photographs, keypoints by {teacher}")
+
+
+def pair_sources(config: TrainingConfig) -> list[tuple[PairSource, float]]:
+    """The pair sources that a configuration names."""
+    from ..training.pairs import HomographyPairs
+    from ..training.pictures import TrainingDataError, load_pictures
+
+    data = config.data
+    pictures = [picture for folder in data.pictures for picture in load_pictures(folder)]
+    sources: list[tuple[PairSource, float]] = []
+    if pictures:
+        sources.append((HomographyPairs(pictures, config.warp, config.photometric), 1.0))
+    if not sources:
+        raise TrainingDataError("the configuration names no data.pictures to train on")
+    return sources
+
+
+def run_train(arguments: argparse.Namespace) -> None:
+    """Train, printing losses and validation figures; write the weights at the end."""
+    import torch
+    from tqdm import tqdm
+
+    from ..training.config import load_config
+    from ..training.loop import StepReport, Trainer
+    from ..training.pictures import find_photographs
+
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise MissingDependencyError("tensorboard", "`gcnv2 train`", "pip install tensorboard") from error
+
+    config = load_config(arguments.config)
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
+    device = arguments.device
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    trainer = Trainer(config, arguments.out, pair_sources(config), device=device)
+    validation = None
+    if config.data.validation and trainer.rank == 0:
+        from ..training.validation import Validation
+
+        pictures = [path for folder in config.data.validation for path in find_photographs(folder, split="validation")]
+        validation = Validation(pictures)
+        print("orb", json.dumps(validation.score("orb")), flush=True)
+    writer = SummaryWriter(str(arguments.out / "tensorboard")) if trainer.rank == 0 else None
+    warned: set[str] = set()
+    with tqdm(
+        total=config.schedule.steps, initial=trainer.step, unit="step", disable=not sys.stderr.isatty()
+    ) as bar:
+
+        def on_step(report: StepReport) -> None:
+            bar.update(report.step - bar.n)
+            if report.step % 50 or writer is None:
+                return
+            for name, value in report.losses.items():
+                writer.add_scalar(f"loss/{name}", value, report.step)
+            writer.add_scalar("watch/stuck_bits", report.stuck_bits, report.step)
+            writer.add_scalar("watch/score_contrast", report.score_contrast, report.step)
+            writer.add_scalar("watch/learning_rate", report.learning_rate, report.step)
+            bar.set_postfix({name: f"{value:.3f}" for name, value in report.losses.items()})
+            for warning in report.warnings():
+                if warning.split(" at step")[0] not in warned:
+                    warned.add(warning.split(" at step")[0])
+                    tqdm.write(f"warning: {warning}", file=sys.stderr)
+
+        def validate(network: Any) -> dict[str, float]:
+            figures = validation.score(config.model, network) if validation else {}
+            for name, value in figures.items():
+                if writer is not None:
+                    writer.add_scalar(f"validation/{name}", value, trainer.step)
+            tqdm.write(f"step {trainer.step} {json.dumps({k: round(v, 4) for k, v in figures.items()})}")
+            sys.stdout.flush()
+            return figures
+
+        trainer.run(on_step=on_step, validate=validate, until=arguments.until)
+    if writer is not None:
+        writer.close()
+    print(f"{arguments.out}: {trainer.step} of {config.schedule.steps} steps done; `gcnv2 train-export` writes the weights")
+
+
+def run_export(arguments: argparse.Namespace) -> None:
+    """Write a run's moving average, normalisation folded, as a weights file."""
+    from ..training.export import export_run
+
+    metadata = export_run(arguments.run_folder, arguments.weights, note=arguments.note)
+    print(f"{arguments.weights}: {metadata.model}, {metadata.training['steps']} steps")

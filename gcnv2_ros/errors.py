@@ -1,0 +1,19 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The package's exceptions: one base class, one subclass a layer, defined beside the layer."""
+
+from __future__ import annotations
+
+
+class GCNv2Error(Exception):
+    """Base of every error that the package raises on purpose.
+
+    The message is a sentence for the person who meets it: what was wrong, with which file, topic
+    or value, what was expected, and what to do. Command-line programs print it without a traceback.
+    """
+
+
+class MissingDependencyError(GCNv2Error):
+    """An optional library is needed for what was asked and is not installed."""
+
+    def __init__(self, library: str, purpose: str, install: str) -> None:
+        super().__init__(f"{purpose} needs the Python library {library!r}; install it with: {install}")

@@ -1,0 +1,242 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Scores of features on image pairs whose homography is known."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import GCNv2Error
+from ..features import Features
+from ..geometry import warp_homography
+from ..matching import match_mutual
+
+THRESHOLDS = (3.0, 5.0)
+
+
+class EvaluationError(GCNv2Error):
+    """An evaluation that cannot be made of what was given."""
+
+
+@dataclass(frozen=True)
+class HomographyPair:
+    """Two gray images, uint8 (H, W), and the homography (3, 3) from pixels of the first to pixels of the second."""
+
+    name: str
+    first: NDArray[np.uint8]
+    second: NDArray[np.uint8]
+    homography: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class HomographyScores:
+    """Scores of one pair.
+
+    Attributes
+    ----------
+    keypoints
+        Fewer of both images' keypoint counts.
+    matches
+        Number of mutual nearest neighbours whose truth lies inside the second image.
+    accuracy
+        Share of them within 3 and 5 px of the truth (MMA; 0 where there is no match).
+    repeatability
+        Share of the keypoints seen by both images that have a keypoint of the other image within 3 px of their true
+        position there; mean of both directions.
+    corner_error
+        Mean distance in pixels between the image's corners under the estimated and the true homography; infinite where
+        none could be estimated.
+    """
+
+    keypoints: int
+    matches: int
+    accuracy: tuple[float, float]
+    repeatability: float
+    corner_error: float
+
+
+def score_pair(first: Features, second: Features, homography: NDArray[np.float64]) -> HomographyScores:
+    """Score the features of two images related by `homography`, with mutual nearest neighbours and no ratio test."""
+    truth = warp_homography(homography, first.uv)
+    seen = _inside(truth, second.image_size)
+    backward = warp_homography(np.linalg.inv(homography), second.uv)
+    seen_back = _inside(backward, first.image_size)
+    repeatability = (
+        _share_near(truth[seen], second.uv, THRESHOLDS[0]) + _share_near(backward[seen_back], first.uv, THRESHOLDS[0])
+    ) / 2
+    matches = match_mutual(first, second)
+    index_a, index_b = matches.first, matches.second
+    error = np.linalg.norm(truth[index_a] - second.uv[index_b], axis=1)[seen[index_a]]
+    accuracy = tuple(float(np.mean(error <= limit)) if len(error) else 0.0 for limit in THRESHOLDS)
+    return HomographyScores(
+        keypoints=min(len(first), len(second)),
+        matches=len(error),
+        accuracy=accuracy,  # type: ignore[arg-type]
+        repeatability=repeatability,
+        corner_error=_corner_error(first.uv[index_a], second.uv[index_b], homography, first.image_size),
+    )
+
+
+def _inside(points: NDArray[np.float64], size: tuple[int, int]) -> NDArray[np.bool_]:
+    with np.errstate(invalid="ignore"):
+        return np.all((points >= 0) & (points <= np.array(size) - 1), axis=1)
+
+
+def _share_near(points: NDArray[np.float64], others: NDArray[np.floating], limit: float) -> float:
+    if not len(points) or not len(others):
+        return 0.0
+    nearest = np.linalg.norm(points[:, None] - others[None], axis=2).min(axis=1)
+    return float(np.mean(nearest <= limit))
+
+
+def _corner_error(
+    source: NDArray[np.float32], target: NDArray[np.float32], truth: NDArray[np.float64], size: tuple[int, int]
+) -> float:
+    if len(source) < 4:
+        return float("inf")
+    cv2.setRNGSeed(0)
+    estimate, _ = cv2.findHomography(source, target, cv2.USAC_MAGSAC, 3.0, maxIters=5000, confidence=0.9999)
+    if estimate is None:
+        return float("inf")
+    width, height = size
+    corners = np.array([[0, 0], [width - 1, 0], [width - 1, height - 1], [0, height - 1]], np.float64)
+    error = np.linalg.norm(warp_homography(estimate, corners) - warp_homography(truth, corners), axis=1).mean()
+    return float(error) if np.isfinite(error) else float("inf")
+
+
+@dataclass(frozen=True)
+class SyntheticOptions:
+    """Difficulty of synthetic pairs; angles in degrees. The first image is the picture itself, the second its warp.
+
+    Attributes
+    ----------
+    size
+        Width and height of both images.
+    scale
+        Range of the second image's magnification; log-uniform.
+    rotation
+        Largest roll.
+    perspective
+        Largest relative change of magnification from the centre to a corner.
+    shift
+        Largest offset of the centre, as a share of the size.
+    photometric
+        Whether brightness, contrast, gamma, blur and noise change too.
+    """
+
+    size: tuple[int, int] = (640, 480)
+    scale: tuple[float, float] = (0.7, 1.4)
+    rotation: float = 30.0
+    perspective: float = 0.2
+    shift: float = 0.1
+    photometric: bool = True
+
+
+def synthetic_pair(
+    picture: NDArray[np.uint8], rng: np.random.Generator, options: SyntheticOptions, *, name: str, roll: float | None = None
+) -> HomographyPair:
+    """Make a pair from one gray picture.
+
+    Parameters
+    ----------
+    picture
+        uint8, any size; its middle is cut to the wanted aspect ratio and resized.
+    rng
+        Source of randomness.
+    options
+        How hard the pair is.
+    name
+        Of the pair.
+    roll
+        Fixed roll in degrees in place of a random one; scale, perspective and shift are then left out.
+    """
+    width, height = options.size
+    factor = max(width / picture.shape[1], height / picture.shape[0])
+    crop_width, crop_height = round(width / factor), round(height / factor)
+    left, top = (picture.shape[1] - crop_width) // 2, (picture.shape[0] - crop_height) // 2
+    crop = np.ascontiguousarray(picture[top : top + crop_height, left : left + crop_width])
+    interpolation = cv2.INTER_AREA if factor < 1 else cv2.INTER_CUBIC
+    first = cv2.resize(crop, options.size, interpolation=interpolation)
+    centre = np.array([(width - 1) / 2, (height - 1) / 2])
+    if roll is None:
+        scale = float(np.exp(rng.uniform(*np.log(options.scale))))
+        angle = np.deg2rad(rng.uniform(-options.rotation, options.rotation))
+        direction, strength = rng.uniform(0, 2 * np.pi), rng.uniform(0, options.perspective) / np.hypot(*centre)
+        shift = rng.uniform(-options.shift, options.shift, 2) * options.size
+    else:
+        scale, angle, direction, strength, shift = 1.0, np.deg2rad(roll), 0.0, 0.0, np.zeros(2)
+    cosine, sine = scale * np.cos(angle), scale * np.sin(angle)
+    tilt = np.array([[1, 0, 0], [0, 1, 0], [strength * np.cos(direction), strength * np.sin(direction), 1]])
+    turn = np.array([[cosine, -sine, 0], [sine, cosine, 0], [0, 0, 1]])
+    homography = _translation(centre + shift) @ tilt @ turn @ _translation(-centre)
+    second = cv2.warpPerspective(first, homography, options.size, flags=cv2.INTER_AREA, borderMode=cv2.BORDER_CONSTANT)
+    if options.photometric:
+        second = _change(second, rng)  # type: ignore[arg-type]
+    return HomographyPair(name, first.astype(np.uint8), second.astype(np.uint8), homography)
+
+
+def _translation(offset: NDArray[np.floating]) -> NDArray[np.float64]:
+    return np.array([[1, 0, offset[0]], [0, 1, offset[1]], [0, 0, 1.0]])
+
+
+def _change(image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
+    value = (image.astype(np.float32) / 255) ** np.exp(rng.uniform(-0.3, 0.3))
+    mean = value.mean()
+    value = (mean + (value - mean) * rng.uniform(0.6, 1.2)) * np.exp(rng.uniform(-0.4, 0.3))
+    if rng.random() < 0.3:
+        value = cv2.GaussianBlur(value, (0, 0), rng.uniform(0.4, 1.2))
+    value = value + rng.uniform(0, 6 / 255) * rng.standard_normal(value.shape, dtype=np.float32)
+    return np.clip(value * 255 + 0.5, 0, 255).astype(np.uint8)
+
+
+def synthetic_pairs(
+    pictures: Sequence[Path], *, count: int, seed: int = 0, options: SyntheticOptions | None = None, roll: float | None = None
+) -> list[HomographyPair]:
+    """Make `count` pairs from picture files, taken in order and, where there are fewer, again from the start.
+
+    Raises
+    ------
+    EvaluationError
+        If there is no picture or one cannot be read.
+    """
+    if not pictures:
+        raise EvaluationError("no pictures to make homography pairs from")
+    made = []
+    for number in range(count):
+        path = pictures[number % len(pictures)]
+        picture = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
+        if picture is None:
+            raise EvaluationError(f"{path}: not a picture that OpenCV can read")
+        rng = np.random.default_rng([seed, number])
+        made.append(synthetic_pair(picture, rng, options or SyntheticOptions(), name=f"{path.name}#{number}", roll=roll))  # type: ignore[arg-type]
+    return made
+
+
+def load_oxford_sequence(folder: str | Path) -> list[HomographyPair]:
+    """Read a sequence of the Oxford affine covariant features set: ``img1`` to ``img6`` and ``H1toKp``.
+
+    Raises
+    ------
+    EvaluationError
+        If an image or a homography is missing.
+    """
+    folder = Path(folder)
+    images = {}
+    for number in range(1, 7):
+        found = [path for suffix in (".png", ".ppm", ".pgm") for path in folder.glob(f"img{number}{suffix}")]
+        image = cv2.imread(str(found[0]), cv2.IMREAD_GRAYSCALE) if found else None
+        if image is None:
+            raise EvaluationError(f"{folder}: img{number}.png (or .ppm, .pgm) is missing or unreadable")
+        images[number] = image.astype(np.uint8)
+    pairs = []
+    for number in range(2, 7):
+        path = folder / f"H1to{number}p"
+        if not path.exists():
+            raise EvaluationError(f"{path}: the homography file is missing")
+        pairs.append(HomographyPair(f"{folder.name} 1-{number}", images[1], images[number], np.loadtxt(path)))
+    return pairs

@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: Apache-2.0
+"""ALIKED, through kornia: the upper reference in comparisons, and a teacher for training.
+
+Zhao, Wu, Chen, Chen, Xu, Lee, "ALIKED: A Lighter Keypoint and Descriptor Extraction Network via Deformable
+Transformation", IEEE T-IM 2023 (arXiv 2304.03608). It makes 128 floats a keypoint and is many times slower than GCNv2:
+not meant for a robot.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import MissingDependencyError
+from ..features import Features
+from ..files import sha256_of
+from .extractor import Extractor, Image, Mask, marked
+from .options import DecodeOptions, ExtractionError, ExtractorOptions
+from .preprocess import InputGeometry, resize
+from .results import ModelInfo, Timings
+
+MODELS = ("aliked-n16", "aliked-n16rot")
+_DEFAULT_THRESHOLD = 0.1
+_DESCRIPTOR_WIDTH = 128
+
+
+class AlikedExtractor(Extractor):
+    """ALIKED keypoints and float descriptors.
+
+    Parameters
+    ----------
+    options
+        ``model`` is one of `MODELS`; ``weights`` must name the authors' ``.pth`` file. Only fp32 on the CPU or CUDA.
+    decode
+        ``max_keypoints``, ``score_threshold`` (None: 0.1) and masks count; ``nms_radius`` and ``border`` are ALIKED's
+        own.
+
+    Raises
+    ------
+    MissingDependencyError
+        If kornia is not installed.
+    ExtractionError
+        If the weights file is missing or is not ALIKED's.
+    """
+
+    def __init__(self, options: ExtractorOptions, decode: DecodeOptions) -> None:
+        super().__init__(decode)
+        try:
+            import torch
+            from kornia.feature import ALIKED
+        except ImportError as error:
+            raise MissingDependencyError("kornia", f"the extractor {options.model!r}", "pip install kornia") from error
+        path = Path(options.weights)
+        if not path.is_file():
+            raise ExtractionError(
+                f"{options.model} needs the authors' weights: give the path of {options.model}.pth, got {options.weights!r}"
+            )
+        self._torch = torch
+        self._options = options
+        self._device = "cuda" if options.device == "auto" and torch.cuda.is_available() else options.device
+        self._device = "cpu" if self._device == "auto" else self._device
+        self._network: Any = ALIKED(options.model, detection_threshold=_DEFAULT_THRESHOLD).eval().to(self._device)
+        try:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+            self._network.load_state_dict(state, strict=False)
+        except Exception as error:
+            raise ExtractionError(f"{path}: not a state dictionary of {options.model} ({error})") from error
+        self._sha256 = sha256_of(path)
+
+    @property
+    def info(self) -> ModelInfo:
+        """What the features are made with."""
+        decode = self.decode_options
+        return ModelInfo(
+            model=self._options.model,
+            weights=Path(self._options.weights).name,
+            weights_sha256=self._sha256,
+            input_size=self._options.input_size,
+            descriptor_width=_DESCRIPTOR_WIDTH,
+            metric="l2",
+            bit_order="none",
+            sampling=None,
+            max_keypoints=decode.max_keypoints,
+            score_threshold=_threshold(decode),
+            nms_radius=2,
+            border=2,
+            subpixel=True,
+            runtime="torch",
+            device=self._device,
+            precision="fp32",
+        )
+
+    def _extract(self, grays: Sequence[Image], masks: Sequence[Mask | None]) -> list[Features]:
+        start = time.perf_counter()
+        results = [self._extract_one(gray, mask) for gray, mask in zip(grays, masks)]
+        self._last_timings = Timings(0.0, time.perf_counter() - start, 0.0)
+        return results
+
+    def _extract_one(self, gray: Image, mask: Mask | None) -> Features:
+        torch = self._torch
+        image_size = (gray.shape[1], gray.shape[0])
+        geometry = InputGeometry.of(image_size, self._options.input_size, stride=1)
+        resized = np.ascontiguousarray(resize(gray, geometry.content_size))
+        tensor = torch.from_numpy(resized).to(self._device)[None, None].float().div(255)
+        self._network.dkd.scores_th = max(_threshold(self.decode_options), 1e-6)
+        with torch.inference_mode():
+            found = self._network(tensor.expand(1, 3, -1, -1).contiguous())[0]
+        uv = geometry.to_image(found.keypoints.cpu().numpy())
+        response = found.keypoint_scores.cpu().numpy()
+        kept = np.ones(len(uv), bool) if mask is None else marked(mask, uv)
+        order = np.argsort(-response[kept], kind="stable")[: self.decode_options.max_keypoints]
+        index = np.nonzero(kept)[0][order]
+        return Features(
+            uv=uv[index],
+            response=response[index],
+            descriptors=found.descriptors.cpu().numpy().astype(np.float32)[index],
+            image_size=image_size,
+            metric="l2",
+        )
+
+    def close(self) -> None:
+        """Free the network."""
+        self._network = None
+
+
+def _threshold(decode: DecodeOptions) -> float:
+    return _DEFAULT_THRESHOLD if decode.score_threshold is None else decode.score_threshold

@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Building an extractor from options."""
+
+from __future__ import annotations
+
+from .aliked import MODELS as ALIKED_MODELS
+from .aliked import AlikedExtractor
+from .extractor import Extractor
+from .options import DecodeOptions, ExtractorOptions
+from .orb import MODEL as ORB
+from .orb import OrbExtractor
+
+
+def create_extractor(options: ExtractorOptions, decode: DecodeOptions | None = None) -> Extractor:
+    """Build an extractor: load and check the weights, build the runtime.
+
+    Parameters
+    ----------
+    options
+        What it is built from.
+    decode
+        How keypoints are chosen at first; None: the defaults.
+
+    Raises
+    ------
+    ExtractionError
+        If the runtime, device or precision cannot be had.
+    NetworkError
+        If there is no network of that name.
+    WeightsError
+        If the weights cannot be used, or the package ships none for that network.
+    """
+    decode = DecodeOptions() if decode is None else decode
+    if options.model == ORB:
+        return OrbExtractor(options, decode)
+    if options.model in ALIKED_MODELS:
+        return AlikedExtractor(options, decode)
+    # ORB needs no torch, so it is imported only for networks.
+    from ..weights import load_weights
+    from .network import NetworkExtractor
+    from .runtimes import create_runtime
+
+    weights = load_weights(options.weights, model=options.model)
+    return NetworkExtractor(options, weights, create_runtime(options, weights), decode)

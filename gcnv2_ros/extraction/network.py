@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The extractor that runs a network."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..features import DESCRIPTOR_BYTES, Features, pack_descriptors
+from ..weights import Weights
+from .decode import DecodeSettings, find_keypoints, sample_descriptors
+from .extractor import Extractor, Image, Mask, marked
+from .options import DecodeOptions, ExtractorOptions, resolved_border, resolved_radius
+from .preprocess import InputGeometry, network_input
+from .results import ModelInfo, Timings
+from .runtimes import Runtime
+from .suppression import Scratch
+
+FALLBACK_SCORE_THRESHOLD = 1 / 256
+"""Used where the weights recommend none: the score of a detector that expects one keypoint a cell and has seen nothing
+of the image. It leaves the choice to `max_keypoints`."""
+
+
+class NetworkExtractor(Extractor):
+    """Preprocess, a network in some runtime, decode.
+
+    A keypoint's `size` is the network's stride, 16 of its pixels, in pixels of the image: the spacing of the dense
+    descriptors, and about the detail that one of them describes.
+
+    Parameters
+    ----------
+    options
+        What `runtime` was built from.
+    weights
+        The weights that `runtime` runs.
+    runtime
+        The network, closed with the extractor.
+    decode
+        How keypoints are chosen.
+    """
+
+    def __init__(self, options: ExtractorOptions, weights: Weights, runtime: Runtime, decode: DecodeOptions) -> None:
+        super().__init__(decode)
+        self._options = options
+        self._metadata = weights.metadata
+        self._weights_name, self._weights_sha256 = weights.path.name, weights.sha256
+        self._runtime = runtime
+        self._scratch = Scratch()
+
+    @property
+    def info(self) -> ModelInfo:
+        """What the features are made with, as it stands now."""
+        size = self._options.input_size
+        decode = self._decode_options
+        settings = None if size is None else self._settings(decode, size)
+        return ModelInfo(
+            model=self._options.model,
+            weights=self._weights_name,
+            weights_sha256=self._weights_sha256,
+            input_size=size,
+            descriptor_width=DESCRIPTOR_BYTES,
+            metric="hamming",
+            bit_order=self._metadata.bit_order,
+            sampling=self._metadata.sampling,
+            max_keypoints=decode.max_keypoints,
+            score_threshold=settings.score_threshold if settings else decode.score_threshold,
+            nms_radius=settings.nms_radius if settings else decode.nms_radius,
+            border=settings.border if settings else decode.border,
+            subpixel=decode.subpixel,
+            runtime=self._runtime.name,
+            device=self._runtime.device,
+            precision=self._runtime.precision,
+        )
+
+    def close(self) -> None:
+        """Close the runtime."""
+        self._runtime.close()
+
+    def _extract(self, grays: Sequence[Image], masks: Sequence[Mask | None]) -> list[Features]:
+        decode = self._decode_options
+        stride = self._runtime.stride
+        geometries = [
+            InputGeometry.of((gray.shape[1], gray.shape[0]), self._options.input_size, stride) for gray in grays
+        ]
+        together: dict[tuple[int, int], list[int]] = {}
+        for index, geometry in enumerate(geometries):
+            together.setdefault(geometry.padded_size, []).append(index)
+        results: dict[int, Features] = {}
+        seconds = np.zeros(3)
+        for indices in together.values():
+            marks = [time.perf_counter()]
+            batch = network_input([grays[i] for i in indices], [geometries[i] for i in indices])
+            marks.append(time.perf_counter())
+            raw = self._runtime.infer(batch)
+            marks.append(time.perf_counter())
+            for index, dense, scores in zip(indices, raw.descriptors, raw.scores[:, 0]):
+                results[index] = self._decode(dense, scores, geometries[index], masks[index], decode)
+            marks.append(time.perf_counter())
+            seconds += np.diff(marks)
+        self._last_timings = Timings(*seconds.tolist())
+        return [results[index] for index in range(len(grays))]
+
+    def _decode(
+        self,
+        dense: NDArray[np.float32],
+        scores: NDArray[np.float32],
+        geometry: InputGeometry,
+        mask: Mask | None,
+        decode: DecodeOptions,
+    ) -> Features:
+        width, height = geometry.content_size
+
+        def keep(uv: NDArray[np.float32]) -> NDArray[np.bool_]:
+            return marked(mask, geometry.to_image(uv))
+
+        keypoints = find_keypoints(
+            scores[:height, :width],
+            self._settings(decode, geometry.content_size),
+            keep=None if mask is None else keep,
+            scratch=self._scratch,
+        )
+        channels = sample_descriptors(
+            dense, keypoints.uv, stride=self._runtime.stride, sampling=self._metadata.sampling
+        )
+        return Features(
+            geometry.to_image(keypoints.uv),
+            keypoints.score,
+            pack_descriptors(channels),
+            geometry.image_size,
+            size=np.full(len(keypoints.uv), self._runtime.stride * geometry.mean_scale, np.float32),
+        )
+
+    def _settings(self, decode: DecodeOptions, size: tuple[int, int]) -> DecodeSettings:
+        threshold = decode.score_threshold
+        if threshold is None:
+            threshold = self._metadata.score_threshold(*size)
+        return DecodeSettings(
+            max_keypoints=decode.max_keypoints,
+            score_threshold=FALLBACK_SCORE_THRESHOLD if threshold is None else threshold,
+            nms_radius=resolved_radius(decode, size),
+            border=resolved_border(decode, size),
+            subpixel=decode.subpixel,
+            bucket_columns=decode.bucket_columns,
+            bucket_rows=decode.bucket_rows,
+        )

@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What can be chosen about an extractor: when it is built, and while it runs."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+
+from ..errors import GCNv2Error
+
+MINIMUM_SIDE = 32
+"""Smallest width and height of an image, and of the network's input, in pixels."""
+
+_REFERENCE_SIDE = 240
+_RADIUS_AT_REFERENCE = 4
+_BORDER_AT_REFERENCE = 8
+
+_PRECISIONS = ("auto", "fp32", "fp16", "bf16")
+_DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?")
+
+
+class ExtractionError(GCNv2Error):
+    """An image, an option or a device that extraction cannot work with."""
+
+
+@dataclass(frozen=True)
+class DecodeOptions:
+    """How keypoints are chosen from the score map; all of it may change while the extractor runs.
+
+    Attributes
+    ----------
+    max_keypoints
+        At most so many keypoints an image, the best ones.
+    score_threshold
+        Keypoints score above it. None takes what the weights recommend for the input size.
+    nms_radius
+        A keypoint suppresses others within this Chebyshev distance, in network pixels. None scales the published
+        choice with the shorter side of the network's input: 4 at 320x240, 8 at 640x480. 0 suppresses nothing.
+    border
+        Keypoints closer than this to an edge are dropped, in network pixels. None scales as `nms_radius` does: 8
+        at 320x240, 16 at 640x480.
+    subpixel
+        Refine positions by a quadratic fit to the detector's logits.
+    bucket_columns, bucket_rows
+        Spread keypoints over a grid of so many cells: each cell first gets its equal share of `max_keypoints`, then
+        the best of the rest fill up what is left. 0 and 0: off.
+
+    Raises
+    ------
+    ExtractionError
+        If a value is out of its range.
+    """
+
+    max_keypoints: int = 1000
+    score_threshold: float | None = None
+    nms_radius: int | None = None
+    border: int | None = None
+    subpixel: bool = True
+    bucket_columns: int = 0
+    bucket_rows: int = 0
+
+    def __post_init__(self) -> None:
+        if self.max_keypoints < 1:
+            raise ExtractionError(f"max_keypoints must be at least 1, got {self.max_keypoints}")
+        if self.score_threshold is not None and not 0.0 <= self.score_threshold < 1.0:
+            raise ExtractionError(f"score_threshold must be in [0, 1), got {self.score_threshold}")
+        for name in ("nms_radius", "border"):
+            value = getattr(self, name)
+            if value is not None and value < 0:
+                raise ExtractionError(f"{name} must not be negative, got {value}")
+        if min(self.bucket_columns, self.bucket_rows) < 0 or (self.bucket_columns == 0) != (self.bucket_rows == 0):
+            raise ExtractionError(
+                f"bucket_columns and bucket_rows must both be 0 or both be positive, "
+                f"got {self.bucket_columns} and {self.bucket_rows}"
+            )
+
+
+@dataclass(frozen=True)
+class ExtractorOptions:
+    """What an extractor is built from; fixed once it is built.
+
+    Attributes
+    ----------
+    model
+        Name of a network, or ``orb`` for OpenCV's ORB.
+    weights
+        ``default``, or a weights file (see `gcnv2_ros.weights.load_weights`). Not used by ``orb``.
+    runtime
+        ``auto`` or the name of an inference engine.
+    device
+        ``auto`` (CUDA where there is one, else the CPU), ``cpu``, ``cuda`` or ``cuda:N``.
+    precision
+        ``auto``, ``fp32``, ``fp16`` or ``bf16``.
+    input_width, input_height
+        The size to which images are resized for the network, in pixels. 0 and 0: the image's own size. Sizes that
+        are no multiple of the network's stride are padded on the right and at the bottom.
+    threads
+        CPU threads of the inference engine, in the whole process; 0: the engine's own choice.
+
+    Raises
+    ------
+    ExtractionError
+        If a value is out of its range.
+    """
+
+    model: str = "gcnv2_tiny"
+    weights: str = "default"
+    runtime: str = "auto"
+    device: str = "auto"
+    precision: str = "auto"
+    input_width: int = 0
+    input_height: int = 0
+    threads: int = 0
+
+    def __post_init__(self) -> None:
+        if not _DEVICE.fullmatch(self.device):
+            raise ExtractionError(f"device must be auto, cpu, cuda or cuda:N, got {self.device!r}")
+        if self.precision not in _PRECISIONS:
+            raise ExtractionError(f"precision must be one of {', '.join(_PRECISIONS)}, got {self.precision!r}")
+        if self.threads < 0:
+            raise ExtractionError(f"threads must not be negative, got {self.threads}")
+        size = (self.input_width, self.input_height)
+        if size != (0, 0) and min(size) < MINIMUM_SIDE:
+            raise ExtractionError(
+                f"input_width and input_height must both be 0 or at least {MINIMUM_SIDE}, got {size[0]} and {size[1]}"
+            )
+
+    @property
+    def input_size(self) -> tuple[int, int] | None:
+        """Width and height of the network's input before padding; None for the image's own size."""
+        return (self.input_width, self.input_height) if self.input_width else None
+
+
+def resolved_radius(options: DecodeOptions, input_size: tuple[int, int]) -> int:
+    """The suppression radius in network pixels for a network input of `input_size` (width, height)."""
+    return _scaled(options.nms_radius, _RADIUS_AT_REFERENCE, input_size)
+
+
+def resolved_border(options: DecodeOptions, input_size: tuple[int, int]) -> int:
+    """The border in network pixels for a network input of `input_size` (width, height)."""
+    return _scaled(options.border, _BORDER_AT_REFERENCE, input_size)
+
+
+def _scaled(chosen: int | None, at_reference: int, input_size: tuple[int, int]) -> int:
+    if chosen is not None:
+        return chosen
+    return max(1, math.floor(at_reference * min(input_size) / _REFERENCE_SIDE + 0.5))

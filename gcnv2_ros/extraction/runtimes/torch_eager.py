@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The torch runtime: the network as it is, on the CPU or on CUDA."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ...networks import FeatureNetwork, create_network
+from ...weights import Weights
+from ..options import ExtractionError
+from . import RawFeatures
+
+_DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+
+
+class TorchRuntime:
+    """Eager torch; see `Runtime` for the interface.
+
+    Parameters
+    ----------
+    model
+        Name of the network.
+    weights
+        Weights that fit it.
+    device
+        ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+    precision
+        ``auto`` is ``fp32``. ``fp16`` and ``bf16`` need CUDA: on CPUs they are many times slower than fp32.
+    threads
+        CPU threads of torch in this process; 0 leaves them as they are.
+
+    Raises
+    ------
+    ExtractionError
+        If the device is not there, or does not do the precision.
+    """
+
+    name = "torch"
+
+    def __init__(self, model: str, weights: Weights, *, device: str, precision: str, threads: int) -> None:
+        self._device = _resolve_device(device)
+        self.device = str(self._device)
+        self.precision = "fp32" if precision == "auto" else precision
+        self._dtype = _DTYPES[self.precision]
+        if self._device.type == "cpu" and self._dtype != torch.float32:
+            raise ExtractionError(f"precision {self.precision} needs a CUDA device; on the CPU choose fp32 (or auto)")
+        if self.precision == "bf16" and not torch.cuda.is_bf16_supported():
+            raise ExtractionError(f"the device {self.device} does not support bf16; choose fp16 or fp32")
+        if threads:
+            torch.set_num_threads(threads)
+        network = create_network(model)
+        network.load_state_dict(weights.state_dict)
+        self.stride = network.stride
+        self._network: FeatureNetwork | None = network.eval().to(
+            self._device, self._dtype, memory_format=torch.channels_last
+        )
+
+    def infer(self, batch: NDArray[np.float32]) -> RawFeatures:
+        """Run the network on float32 (B, 1, H, W) in [0, 1]."""
+        if self._network is None:
+            raise ExtractionError("this extractor is closed")
+        with torch.inference_mode():
+            image = torch.from_numpy(batch)
+            if self._device.type == "cuda":
+                image = image.pin_memory().to(self._device, self._dtype, non_blocking=True)
+            descriptors, scores = self._network(image.contiguous(memory_format=torch.channels_last))
+            return RawFeatures(_on_host(descriptors), _on_host(scores))
+
+    def close(self) -> None:
+        """Free the network."""
+        self._network = None
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
+
+
+def _on_host(tensor: torch.Tensor) -> NDArray[np.float32]:
+    # The cast runs on the device; copying to pageable memory waits for the result.
+    return tensor.float().cpu().numpy()
+
+
+def _resolve_device(device: str) -> torch.device:
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    resolved = torch.device(device)
+    if resolved.type == "cuda":
+        if not torch.cuda.is_available():
+            raise ExtractionError(
+                f"device {device} was asked for, but this torch {torch.__version__} finds no CUDA device; "
+                f"choose cpu or auto, or install a torch built for CUDA and check `nvidia-smi`"
+            )
+        index = torch.cuda.current_device() if resolved.index is None else resolved.index
+        if index >= torch.cuda.device_count():
+            raise ExtractionError(f"device {device} is not there: {torch.cuda.device_count()} CUDA devices were found")
+        resolved = torch.device("cuda", index)
+    return resolved

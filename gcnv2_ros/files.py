@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Writing files so that a reader never meets half of one."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+
+@contextlib.contextmanager
+def atomic_path(path: str | Path) -> Iterator[Path]:
+    """Give a temporary name beside `path`; rename it to `path` when the block ends without error.
+
+    Parameters
+    ----------
+    path
+        The final name. Its folder is made if it is missing; an existing file is replaced.
+
+    Yields
+    ------
+    pathlib.Path
+        A name in the same folder with the same suffix, to be written by the block. It is deleted if the
+        block raises.
+    """
+    final = Path(path)
+    final.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{final.stem}.", suffix=final.suffix, dir=final.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)
+        # The rename must not reach the disk before the content does, or a power cut leaves an empty file.
+        with temporary.open("rb") as stream:
+            os.fsync(stream.fileno())
+        os.replace(temporary, final)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def atomic_write(path: str | Path, content: bytes | str) -> None:
+    """Write `content` (text as UTF-8) to `path` by way of a temporary file in the same folder."""
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
+
+
+def sha256_of(path: str | Path) -> str:
+    """SHA-256 of a file's content, as 64 lower-case hexadecimal digits."""
+    with Path(path).open("rb") as stream:
+        return hashlib.sha256(stream.read()).hexdigest()

@@ -1,0 +1,197 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Geometry between images: rigid poses, homographies, and dense correspondences from depth and pose.
+
+A pose is float64 (4, 4) and takes points from the camera's optical frame to the world. Quaternions are (x, y, z, w).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from .camera import Camera
+from .errors import GCNv2Error
+
+if TYPE_CHECKING:
+    from .sequences.base import Frame
+
+
+class GeometryError(GCNv2Error):
+    """Input from which the geometry that was asked for does not follow."""
+
+
+def pose_from_quaternion(translation: ArrayLike, quaternion: ArrayLike) -> NDArray[np.float64]:
+    """Pose (4, 4) from a translation (3,) and a quaternion (4,) of any length but zero."""
+    q = np.asarray(quaternion, dtype=np.float64)
+    norm = np.linalg.norm(q)
+    if q.shape != (4,) or not np.isfinite(norm) or norm < 1e-9:
+        raise GeometryError(f"a rotation needs a quaternion of four finite numbers that are not all zero, got {q}")
+    x, y, z, w = q / norm
+    pose = np.eye(4)
+    pose[:3, :3] = [
+        [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
+        [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],
+        [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)],
+    ]
+    pose[:3, 3] = np.asarray(translation, dtype=np.float64)
+    return pose
+
+
+def interpolate_pose(
+    stamps: NDArray[np.int64],
+    translations: NDArray[np.float64],
+    quaternions: NDArray[np.float64],
+    stamp: int,
+    *,
+    longest_gap: int | None = None,
+) -> NDArray[np.float64] | None:
+    """Pose at a time between two known ones: translation linear, rotation spherical-linear (slerp).
+
+    Parameters
+    ----------
+    stamps
+        int64 (K,), ascending, nanoseconds.
+    translations, quaternions
+        float64 (K, 3) and (K, 4).
+    stamp
+        The time asked for, nanoseconds.
+    longest_gap
+        Nanoseconds between known poses over which to interpolate; None: any.
+
+    Returns
+    -------
+    numpy.ndarray or None
+        float64 (4, 4); None within a longer gap, and before the first and after the last known pose: nothing is
+        extrapolated.
+    """
+    after = int(np.searchsorted(stamps, stamp))
+    if after < len(stamps) and stamps[after] == stamp:
+        return pose_from_quaternion(translations[after], quaternions[after])
+    if after == 0 or after == len(stamps):
+        return None
+    gap = int(stamps[after]) - int(stamps[after - 1])
+    if longest_gap is not None and gap > longest_gap:
+        return None
+    share = (stamp - int(stamps[after - 1])) / gap
+    translation = (1 - share) * translations[after - 1] + share * translations[after]
+    first = quaternions[after - 1] / np.linalg.norm(quaternions[after - 1])
+    second = quaternions[after] / np.linalg.norm(quaternions[after])
+    cosine = float(first @ second)
+    if cosine < 0:  # q and -q are the same rotation: go the short way round
+        second, cosine = -second, -cosine
+    angle = np.arccos(min(cosine, 1.0))
+    if angle < 1e-8:
+        return pose_from_quaternion(translation, first)
+    weights = np.sin([(1 - share) * angle, share * angle]) / np.sin(angle)
+    return pose_from_quaternion(translation, weights[0] * first + weights[1] * second)
+
+
+def invert_pose(pose: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Inverse of a rigid pose (4, 4)."""
+    inverse = np.eye(4)
+    inverse[:3, :3] = pose[:3, :3].T
+    inverse[:3, 3] = -pose[:3, :3].T @ pose[:3, 3]
+    return inverse
+
+
+def transform_points(pose: NDArray[np.float64], points: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Apply a pose (4, 4) to points (..., 3); float64 of the same shape."""
+    return np.asarray(points, dtype=np.float64) @ pose[:3, :3].T + pose[:3, 3]
+
+
+def warp_homography(homography: ArrayLike, uv: ArrayLike) -> NDArray[np.float64]:
+    """Apply a homography (3, 3) to pixels (N, 2): float64 (N, 2), NaN for pixels that it sends to or past infinity.
+
+    "Past infinity" is where the third homogeneous coordinate is not positive; a homography scaled to H[2, 2] = 1, as
+    OpenCV gives it, and the inverse and products of such ones have the right sign.
+    """
+    points = np.asarray(uv, dtype=np.float64).reshape(-1, 2)
+    matrix = np.asarray(homography, dtype=np.float64)
+    mapped = points @ matrix[:, :2].T + matrix[:, 2]
+    scale = mapped[:, 2:]
+    in_front = scale > 1e-12
+    return np.where(in_front, mapped[:, :2] / np.where(in_front, scale, 1.0), np.nan)
+
+
+def backproject(depth: NDArray[np.floating], camera: Camera) -> NDArray[np.float64]:
+    """Points in the optical frame of every pixel of a depth image.
+
+    Parameters
+    ----------
+    depth
+        (H, W), metres along the optical axis, NaN unknown; H and W are the camera's.
+
+    Returns
+    -------
+    numpy.ndarray
+        float64 (H, W, 3), NaN where the depth or the ray is unknown.
+    """
+    if depth.shape != (camera.height, camera.width):
+        raise GeometryError(
+            f"a depth image of {depth.shape[1]}x{depth.shape[0]} does not belong to a camera of "
+            f"{camera.width}x{camera.height}; use Camera.scaled"
+        )
+    z = depth.astype(np.float64)[..., None]
+    return np.concatenate([camera.pixel_grid * z, z], axis=2)
+
+
+def dense_flow(
+    frame_a: Frame, frame_b: Frame, camera: Camera, *, tolerance: float = 0.02
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Where every pixel of one frame is seen in another, from depth and poses.
+
+    A pixel counts as seen if its point lies inside image b and the surface that b measures there is the same one:
+    inverse depth, which a plane makes linear in the image, is interpolated bilinearly in b's depth image, so that a
+    slanted wall passes a tight test while a mixture across an edge fails it.
+
+    Parameters
+    ----------
+    frame_a, frame_b
+        Frames with depth and pose, both of `camera`.
+    tolerance
+        Largest accepted difference of the two depths, as a share of the depth.
+
+    Returns
+    -------
+    flow : numpy.ndarray
+        float32 (H, W, 2): column and row in image b of each pixel of image a; NaN where there is none.
+    valid : numpy.ndarray
+        bool (H, W): the pixel's point is inside image b and not occluded there.
+
+    Raises
+    ------
+    GeometryError
+        If a frame lacks depth or pose, or the images are not of the camera's size.
+    """
+    depth_a, pose_a = _depth_and_pose(frame_a)
+    depth_b, pose_b = _depth_and_pose(frame_b)
+    if depth_b.shape != (camera.height, camera.width):
+        raise GeometryError(f"the depth image of frame {frame_b.index} has another size than the camera")
+    points = transform_points(invert_pose(pose_b) @ pose_a, backproject(depth_a, camera)).reshape(-1, 3)
+    flow = camera.project(points).reshape(camera.height, camera.width, 2).astype(np.float32)
+    inside = np.all((flow >= 0) & (flow <= [camera.width - 1, camera.height - 1]), axis=2)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        inverse_depth = np.where(depth_b > 0, 1.0 / depth_b, np.nan).astype(np.float32)
+    maps = np.where(inside[..., None], flow, -2.0).astype(np.float32)
+    seen = cv2.remap(
+        inverse_depth,
+        maps[..., 0],
+        maps[..., 1],
+        cv2.INTER_LINEAR,
+        borderMode=cv2.BORDER_CONSTANT,
+        borderValue=(0.0,),
+    )
+    depth_in_b = points[:, 2].reshape(seen.shape)
+    with np.errstate(invalid="ignore"):
+        valid = inside & (np.abs(seen * depth_in_b - 1.0) <= tolerance)
+    return flow, valid
+
+
+def _depth_and_pose(frame: Frame) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+    if frame.depth is None or frame.pose is None:
+        missing = "depth" if frame.depth is None else "pose"
+        raise GeometryError(f"dense correspondences need depth and pose, and frame {frame.index} has no {missing}")
+    return frame.depth, frame.pose

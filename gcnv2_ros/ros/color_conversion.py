@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The library that turns colour, Bayer and YUV pixels into gray: cv_bridge where it works, else rosbags-image."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import MissingDependencyError
+
+Convert = Callable[[NDArray, str, str], NDArray]
+"""(pixels, encoding, wanted encoding) to pixels in the wanted encoding, by the names of sensor_msgs."""
+
+
+@dataclass(frozen=True)
+class Converter:
+    """A library that works here.
+
+    Attributes
+    ----------
+    library
+        Its name.
+    convert
+        Takes pixels (H, W) or (H, W, C) in native byte order, their encoding and the wanted one.
+    """
+
+    library: str
+    convert: Convert
+
+
+def _cv_bridge() -> Convert:
+    # The function behind CvBridge.imgmsg_to_cv2. It takes arrays, so padded rows and byte order, with which some
+    # releases of imgmsg_to_cv2 have trouble, are out of the way beforehand.
+    from cv_bridge.boost.cv_bridge_boost import cvtColor2
+
+    convert: Convert = cvtColor2
+    return convert
+
+
+def _rosbags_image() -> Convert:
+    from rosbags.image.image import convert_color
+
+    return convert_color
+
+
+_LIBRARIES: tuple[tuple[str, Callable[[], Convert]], ...] = (
+    ("cv_bridge", _cv_bridge),
+    ("rosbags-image", _rosbags_image),
+)
+
+
+@cache
+def available_converters() -> tuple[Converter, ...]:
+    """The libraries that are installed and pass a trial conversion, the preferred one first."""
+    working = []
+    for library, load in _LIBRARIES:
+        try:
+            convert = load()
+            gray = np.asarray(convert(np.full((2, 2, 3), 200, np.uint8), "bgr8", "mono8"))
+        # A cv_bridge built for another NumPy fails in more ways than ImportError, and must not stop the program.
+        except Exception:
+            continue
+        if gray.shape == (2, 2) and gray.dtype == np.uint8 and np.all(gray == 200):
+            working.append(Converter(library, convert))
+    return tuple(working)
+
+
+def color_converter() -> Converter:
+    """The preferred library among those that work.
+
+    Raises
+    ------
+    MissingDependencyError
+        If none does.
+    """
+    working = available_converters()
+    if not working:
+        raise MissingDependencyError(
+            "rosbags-image",
+            "reading colour images without a working cv_bridge",
+            "pip install rosbags-image (or, on a ROS installation, the package cv_bridge)",
+        )
+    return working[0]

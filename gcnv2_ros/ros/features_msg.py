@@ -1,0 +1,333 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`Features` as sensor_msgs/PointCloud2 and back: schema version 1.
+
+One point a keypoint, fields at fixed offsets, little-endian; see `SCHEMA` for names, types and meanings. Readers should
+take offsets, types and counts from the message's field list, as `decode_features` does: later schema versions may
+append fields.
+"""
+
+from __future__ import annotations
+
+import array
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from sensor_msgs.msg import PointCloud2, PointField
+from std_msgs.msg import Header
+
+from ..errors import GCNv2Error
+from ..features import DESCRIPTOR_BYTES, Features, FeaturesError, Metric
+
+SCHEMA_VERSION = 1
+
+
+class FeaturesMessageError(GCNv2Error):
+    """A PointCloud2 that cannot be read as features; the sentence names the field that is wrong."""
+
+
+@dataclass(frozen=True)
+class SchemaField:
+    """One scalar field of the features message.
+
+    Attributes
+    ----------
+    name
+        Name of the PointField.
+    dtype
+        NumPy type, little-endian.
+    meaning
+        What it is, with its unit and the value that stands for unknown.
+    """
+
+    name: str
+    dtype: str
+    meaning: str
+
+
+SCHEMA: tuple[SchemaField, ...] = (
+    SchemaField("x", "<f4", "undistorted viewing ray, x / z in the optical frame; NaN without calibration"),
+    SchemaField("y", "<f4", "undistorted viewing ray, y / z in the optical frame; NaN without calibration"),
+    SchemaField("z", "<f4", "1; NaN without calibration"),
+    SchemaField("u", "<f4", "column in the image as received, pixels; 0 is the centre of the leftmost pixel"),
+    SchemaField("v", "<f4", "row in the image as received, pixels; 0 is the centre of the topmost pixel"),
+    SchemaField("response", "<f4", "detector score; points come in descending order"),
+    SchemaField("size", "<f4", "nominal diameter of the described patch, pixels of the image as received"),
+    SchemaField("angle", "<f4", "orientation in degrees, clockwise in the image; -1: none"),
+    SchemaField("octave", "<i4", "pyramid level; 0"),
+    SchemaField("track_id", "<i4", "number of the track; -1: untracked"),
+    SchemaField("depth", "<f4", "metres along the optical axis; NaN: unknown"),
+    SchemaField("right_u", "<f4", "column of the match in the right image, pixels; -1: unknown"),
+)
+"""The scalar fields in the order of the message; the field ``descriptor`` follows them."""
+
+DESCRIPTOR_FIELD = "descriptor"
+_DESCRIPTOR_MEANING = "binary descriptor, compared by Hamming distance, or float descriptor, compared by L2 distance"
+
+_POINT_FIELD_TYPES: dict[int, np.dtype] = {
+    PointField.INT8: np.dtype(np.int8),
+    PointField.UINT8: np.dtype(np.uint8),
+    PointField.INT16: np.dtype(np.int16),
+    PointField.UINT16: np.dtype(np.uint16),
+    PointField.INT32: np.dtype(np.int32),
+    PointField.UINT32: np.dtype(np.uint32),
+    PointField.FLOAT32: np.dtype(np.float32),
+    PointField.FLOAT64: np.dtype(np.float64),
+}
+_POINT_FIELD_CODES = {dtype: code for code, dtype in _POINT_FIELD_TYPES.items()}
+_POINT_FIELD_NAMES = {code: dtype.name.upper() for code, dtype in _POINT_FIELD_TYPES.items()}
+
+ByteOrder = Literal["<", ">"]
+
+_REQUIRED_FIELDS = ("u", "v", "response", DESCRIPTOR_FIELD)
+_OPTIONAL_ARRAYS = ("size", "angle", "track_id", "depth", "right_u")
+_INTEGER_FIELDS = ("octave", "track_id")
+
+
+@dataclass(frozen=True, eq=False)
+class ReceivedFeatures:
+    """What a features message holds.
+
+    Attributes
+    ----------
+    features
+        The keypoints. The message does not carry the image's size; see `decode_features`.
+    rays
+        float32 (N, 3), viewing rays with z = 1 in the optical frame; NaN without calibration.
+    octave
+        int32 (N,), pyramid level.
+    header
+        The message's header, which is that of the image.
+    """
+
+    features: Features
+    rays: NDArray[np.float32]
+    octave: NDArray[np.int32]
+    header: Header
+
+    @property
+    def stamp_ns(self) -> int:
+        """The image's time stamp in nanoseconds."""
+        return self.header.stamp.sec * 1_000_000_000 + self.header.stamp.nanosec
+
+
+def point_dtype(metric: Metric = "hamming", width: int = DESCRIPTOR_BYTES) -> np.dtype:
+    """The structured type of one point: 80 bytes for the 32-byte descriptor.
+
+    Parameters
+    ----------
+    metric
+        ``hamming`` (uint8 descriptors) or ``l2`` (float32 descriptors).
+    width
+        Columns of a descriptor.
+    """
+    descriptor = "u1" if metric == "hamming" else "<f4"
+    scalars: list[Any] = [(field.name, field.dtype) for field in SCHEMA]
+    return np.dtype([*scalars, (DESCRIPTOR_FIELD, descriptor, (width,))])
+
+
+def describe_schema(metric: Metric = "hamming", width: int = DESCRIPTOR_BYTES) -> dict[str, Any]:
+    """The layout as values for JSON: version, byte order, bytes a point, and each field with its meaning."""
+    dtype = point_dtype(metric, width)
+    meanings = {field.name: field.meaning for field in SCHEMA} | {DESCRIPTOR_FIELD: _DESCRIPTOR_MEANING}
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "byte_order": "little",
+        "point_step": dtype.itemsize,
+        "fields": [
+            {
+                "name": field.name,
+                "offset": field.offset,
+                "datatype": _POINT_FIELD_NAMES[field.datatype].lower(),
+                "count": field.count,
+                "meaning": meanings[field.name],
+            }
+            for field in _point_fields(dtype)
+        ],
+    }
+
+
+def encode_features(features: Features, header: Header, rays: NDArray[np.floating] | None = None) -> PointCloud2:
+    """Encode features as a PointCloud2 of schema version 1.
+
+    Parameters
+    ----------
+    features
+        May be empty; the message is then a cloud of no points.
+    header
+        The image's header; it goes into the message untouched.
+    rays
+        (N, 3), undistorted viewing rays with z = 1; None writes NaN.
+
+    Raises
+    ------
+    FeaturesMessageError
+        If `rays` does not go with the features.
+    """
+    count = len(features)
+    dtype = point_dtype(features.metric, features.descriptors.shape[1])
+    points = np.zeros(count, dtype)
+    if rays is None:
+        for axis in "xyz":
+            points[axis] = np.nan
+    elif np.shape(rays) != (count, 3):
+        raise FeaturesMessageError(f"rays must be ({count}, 3) to go with the features, got shape {np.shape(rays)}")
+    else:
+        points["x"], points["y"], points["z"] = np.asarray(rays).T
+    points["u"], points["v"] = features.uv.T
+    points["response"] = features.response
+    for name in _OPTIONAL_ARRAYS:
+        points[name] = getattr(features, name)
+    points[DESCRIPTOR_FIELD] = features.descriptors
+
+    # rclpy takes an array of bytes as it is, whereas it walks over every element of bytes or ndarrays.
+    data = array.array("B")
+    data.frombytes(points.view(np.uint8).data if count else b"")
+    message = PointCloud2(
+        header=header,
+        height=1,
+        width=count,
+        fields=_point_fields(dtype),
+        is_bigendian=False,
+        point_step=dtype.itemsize,
+        row_step=dtype.itemsize * count,
+        is_dense=rays is not None and bool(np.isfinite(rays).all()),
+    )
+    message.data = data
+    return message
+
+
+def decode_features(message: PointCloud2, *, image_size: tuple[int, int] = (0, 0)) -> ReceivedFeatures:
+    """Read features from any PointCloud2 that names the fields ``u``, ``v``, ``response`` and ``descriptor``.
+
+    Fields are found by name: order, offsets, gaps, padded rows, either byte order and further fields do not matter.
+    Missing optional fields get the values that stand for unknown.
+
+    Parameters
+    ----------
+    message
+        sensor_msgs/PointCloud2, from rclpy or from a bag reader.
+    image_size
+        Width and height to put into the features. The message does not carry them; (0, 0) stands for unknown.
+
+    Raises
+    ------
+    FeaturesMessageError
+        If a field is missing, has the wrong type or count, or lies outside of its point, if the data are shorter
+        than the message's sizes say, or if the responses are not in descending order.
+    """
+    points = _structured_points(message)
+    names = points.dtype.names or ()
+    count = len(points)
+
+    def scalar(name: str, unknown: float) -> NDArray:
+        dtype = np.int32 if name in _INTEGER_FIELDS else np.float32
+        return points[name].astype(dtype) if name in names else np.full(count, unknown, dtype)
+
+    descriptors: Any = points[DESCRIPTOR_FIELD]
+    metric: Metric = "hamming" if descriptors.dtype == np.uint8 else "l2"
+    optional = {name: scalar(name, 0.0) for name in _OPTIONAL_ARRAYS if name in names}
+    try:
+        features = Features(
+            np.stack([scalar("u", 0.0), scalar("v", 0.0)], axis=1),
+            scalar("response", 0.0),
+            descriptors.astype(np.uint8 if metric == "hamming" else np.float32),
+            image_size,
+            metric,
+            **optional,
+        )
+    except FeaturesError as error:
+        raise FeaturesMessageError(f"the features message holds no valid features: {error}") from error
+    rays = np.stack([scalar(axis, np.nan) for axis in "xyz"], axis=1)
+    return ReceivedFeatures(features, rays, scalar("octave", 0), message.header)
+
+
+def _point_fields(dtype: np.dtype) -> list[PointField]:
+    fields: Any = dtype.fields or {}
+    return [
+        PointField(
+            name=name,
+            offset=offset,
+            datatype=_POINT_FIELD_CODES[field.base.newbyteorder("=")],
+            count=field.shape[0] if field.shape else 1,
+        )
+        for name, (field, offset, *_) in fields.items()
+    ]
+
+
+def _structured_points(message: PointCloud2) -> NDArray:
+    """The message's points as a structured array (N,) of the fields that the schema knows."""
+    order: ByteOrder = ">" if message.is_bigendian else "<"
+    known = {field.name for field in SCHEMA} | {DESCRIPTOR_FIELD}
+    formats: dict[str, tuple[Any, int]] = {}
+    for field in message.fields:
+        if field.name not in known:
+            continue
+        if field.name in formats:
+            raise FeaturesMessageError(f"the field {field.name!r} appears twice in the features message")
+        formats[field.name] = (_checked_format(field, order, message.point_step), field.offset)
+    _require(formats)
+    dtype = np.dtype(
+        {
+            "names": list(formats),
+            "formats": [entry for entry, _ in formats.values()],
+            "offsets": [offset for _, offset in formats.values()],
+            "itemsize": message.point_step,
+        }
+    )
+    height, width = message.height, message.width
+    if height == 0 or width == 0:
+        return np.zeros(0, dtype)
+    needed = (height - 1) * message.row_step + width * message.point_step
+    if height > 1 and message.row_step < width * message.point_step:
+        raise FeaturesMessageError(
+            f"row_step is {message.row_step}, less than {width} points of {message.point_step} bytes"
+        )
+    if len(message.data) < needed:
+        raise FeaturesMessageError(
+            f"data has {len(message.data)} bytes; {height} x {width} points of {message.point_step} bytes need {needed}"
+        )
+    rows = np.ndarray((height, width), dtype, message.data, strides=(message.row_step, message.point_step))
+    return rows.reshape(-1)
+
+
+def _checked_format(
+    field: PointField, order: ByteOrder, point_step: int
+) -> tuple[np.dtype, tuple[int, ...]] | np.dtype:
+    """The NumPy format of one field in the byte order `order`."""
+    base = _POINT_FIELD_TYPES.get(field.datatype)
+    if base is None:
+        raise FeaturesMessageError(f"the field {field.name!r} has the unknown datatype {field.datatype}")
+    if field.name == DESCRIPTOR_FIELD:
+        allowed = base == np.uint8 or base.kind == "f"
+        expected = "UINT8 or FLOAT32"
+    elif field.name in _INTEGER_FIELDS:
+        allowed, expected = base.kind in "iu", "INT32"
+    else:
+        allowed, expected = base.kind == "f", "FLOAT32"
+    if not allowed:
+        raise FeaturesMessageError(
+            f"the field {field.name!r} has the datatype {_POINT_FIELD_NAMES[field.datatype]}, expected {expected}"
+        )
+    if field.count < 1 or (field.count != 1 and field.name != DESCRIPTOR_FIELD):
+        raise FeaturesMessageError(
+            f"the field {field.name!r} has the count {field.count}, expected "
+            f"{'1 or more' if field.name == DESCRIPTOR_FIELD else '1'}"
+        )
+    end = field.offset + base.itemsize * field.count
+    if end > point_step:
+        raise FeaturesMessageError(
+            f"the field {field.name!r} ends at byte {end} of a point of {point_step} bytes (point_step)"
+        )
+    ordered = base.newbyteorder(order)
+    return (ordered, (field.count,)) if field.name == DESCRIPTOR_FIELD else ordered
+
+
+def _require(names: Iterable[str]) -> None:
+    missing = [name for name in _REQUIRED_FIELDS if name not in names]
+    if missing:
+        raise FeaturesMessageError(
+            f"the features message lacks the field {', '.join(map(repr, missing))}; is it from ~/features?"
+        )

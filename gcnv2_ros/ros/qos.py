@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Quality of service: profiles from the node's parameters, and subscriptions that count what the middleware loses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from rclpy.node import Node
+from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.subscription import Subscription
+
+try:
+    from rclpy.event_handler import SubscriptionEventCallbacks, UnsupportedEventTypeError
+except ImportError:  # ROS 2 Humble has them in another module.
+    from rclpy.qos_event import SubscriptionEventCallbacks, UnsupportedEventTypeError
+
+_RELIABILITY = {"best_effort": ReliabilityPolicy.BEST_EFFORT, "reliable": ReliabilityPolicy.RELIABLE}
+
+LATCHED = QoSProfile(
+    history=HistoryPolicy.KEEP_LAST,
+    depth=1,
+    reliability=ReliabilityPolicy.RELIABLE,
+    durability=DurabilityPolicy.TRANSIENT_LOCAL,
+)
+"""For what is said once and holds on: late subscribers get the latest message."""
+
+
+def volatile_qos(reliability: str, depth: int) -> QoSProfile:
+    """Profile of a data stream; `reliability` is ``best_effort`` or ``reliable``."""
+    return QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=depth, reliability=_RELIABILITY[reliability])
+
+
+def create_counting_subscription(
+    node: Node,
+    message_type: type,
+    topic: str,
+    callback: Callable[[Any], None],
+    qos: QoSProfile,
+    on_lost: Callable[[int], None],
+) -> Subscription:
+    """Subscribe, and be told how many messages the middleware lost on the way, where it can tell."""
+
+    def lost(event: Any) -> None:
+        on_lost(event.total_count_change)
+
+    try:
+        return node.create_subscription(
+            message_type, topic, callback, qos, event_callbacks=SubscriptionEventCallbacks(message_lost=lost)
+        )
+    except UnsupportedEventTypeError:
+        return node.create_subscription(message_type, topic, callback, qos)
+
+
+def describe_publishers(node: Node, topic: str, message_type: str, qos: QoSProfile) -> str:
+    """Why no message may come on `topic`, in words: who publishes there, and what does not fit.
+
+    Parameters
+    ----------
+    node
+        Any node; it asks the graph.
+    topic
+        Full name.
+    message_type
+        The expected type, e.g. ``sensor_msgs/msg/Image``.
+    qos
+        What the subscription asks for.
+    """
+    publishers = node.get_publishers_info_by_topic(topic)
+    if not publishers:
+        return "nobody publishes it"
+    remarks = []
+    for publisher in publishers:
+        name = f"{publisher.node_namespace.rstrip('/')}/{publisher.node_name}"
+        offered = publisher.qos_profile.reliability
+        if publisher.topic_type != message_type:
+            remarks.append(f"{name} publishes {publisher.topic_type} there, expected {message_type}")
+        elif qos.reliability == ReliabilityPolicy.RELIABLE and offered == ReliabilityPolicy.BEST_EFFORT:
+            remarks.append(f"{name} publishes best_effort and this node asks for reliable")
+        else:
+            remarks.append(f"{name} publishes {publisher.topic_type} there, with a QoS that fits")
+    return "; ".join(remarks)

@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Frame and Sequence: what every source of images gives, whatever it reads or renders."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from ..camera import Camera
+from ..errors import GCNv2Error
+
+
+class SequenceError(GCNv2Error):
+    """A sequence that cannot be opened or read."""
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """What the cameras saw at one time.
+
+    Attributes
+    ----------
+    index
+        Position in the sequence, from 0.
+    stamp_ns
+        Time of the (left) image in nanoseconds.
+    image
+        uint8 (H, W) gray or (H, W, 3) BGR.
+    depth
+        float32 (H, W), metres along the optical axis, NaN unknown; None: no depth.
+    right
+        uint8 image of the right camera, gray or BGR as `image`; None: not stereo.
+    pose
+        float64 (4, 4), the (left) optical frame to the world; None: unknown.
+
+    Raises
+    ------
+    SequenceError
+        If an array's shape or type is another.
+    """
+
+    index: int
+    stamp_ns: int
+    image: NDArray[np.uint8]
+    depth: NDArray[np.float32] | None = None
+    right: NDArray[np.uint8] | None = None
+    pose: NDArray[np.float64] | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("image", "right"):
+            array = getattr(self, name)
+            if array is not None and not _is_picture(array):
+                raise SequenceError(
+                    f"frame {self.index}: {name} must be uint8 gray (H, W) or BGR (H, W, 3), "
+                    f"got {array.dtype} {array.shape}"
+                )
+        if self.depth is not None and (self.depth.dtype != np.float32 or self.depth.ndim != 2):
+            raise SequenceError(
+                f"frame {self.index}: depth must be float32 (H, W), got {self.depth.dtype} {self.depth.shape}"
+            )
+        if self.pose is not None and (self.pose.dtype != np.float64 or self.pose.shape != (4, 4)):
+            raise SequenceError(
+                f"frame {self.index}: pose must be float64 (4, 4), got {self.pose.dtype} {self.pose.shape}"
+            )
+
+    @property
+    def gray(self) -> NDArray[np.uint8]:
+        """The image as uint8 (H, W); no copy if it is gray already."""
+        return _gray(self.image)
+
+    @property
+    def right_gray(self) -> NDArray[np.uint8] | None:
+        """The right image as uint8 (H, W), None if there is none."""
+        return None if self.right is None else _gray(self.right)
+
+
+class Sequence(ABC):
+    """Frames in the order of time, each readable by its index.
+
+    Attributes
+    ----------
+    name
+        For reports and file names.
+    camera
+        Of `Frame.image` and `Frame.depth`; None: uncalibrated.
+    right_camera
+        Of `Frame.right`; None: not stereo, or uncalibrated.
+    baseline
+        Metres between the two cameras of a rectified pair; None: not stereo, or not rectified.
+    """
+
+    name: str
+    camera: Camera | None = None
+    right_camera: Camera | None = None
+    baseline: float | None = None
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """Number of frames."""
+
+    @abstractmethod
+    def __getitem__(self, index: int) -> Frame:
+        """The frame at `index`; negative ones count from the end.
+
+        Raises
+        ------
+        IndexError
+            Outside of the sequence.
+        SequenceError
+            If the frame's files cannot be read.
+        """
+
+    def __iter__(self) -> Iterator[Frame]:
+        for index in range(len(self)):
+            yield self[index]
+
+    def _position(self, index: int) -> int:
+        """`index` counted from 0, or IndexError."""
+        position = index + len(self) if index < 0 else index
+        if not 0 <= position < len(self):
+            raise IndexError(f"{self.name} has {len(self)} frames, there is no frame {index}")
+        return position
+
+
+def _is_picture(array: Any) -> bool:
+    return array.dtype == np.uint8 and (array.ndim == 2 or (array.ndim == 3 and array.shape[2] == 3)) and array.size > 0
+
+
+def _gray(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    return image if image.ndim == 2 else np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), np.uint8)

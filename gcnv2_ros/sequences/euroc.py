@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: Apache-2.0
+"""EuRoC folders in ASL format (Burri et al., "The EuRoC micro aerial vehicle datasets", IJRR 2016)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+
+from ..camera import Camera, rectify_pair
+from ..distortion import DistortionModel
+from ..geometry import invert_pose
+from .base import Frame, Sequence, SequenceError
+from .reading import PoseTable, numbers, read_picture, read_table
+
+_MODELS: dict[str, DistortionModel] = {"radial-tangential": "plumb_bob", "equidistant": "equidistant", "none": "none"}
+
+
+class EurocSequence(Sequence):
+    """A folder with ``mav0/cam0`` and, for stereo, ``mav0/cam1``.
+
+    A stereo pair's cameras carry the rectification and projection that OpenCV computes from the calibration.
+
+    Parameters
+    ----------
+    path
+        The folder that holds ``mav0``, or ``mav0`` itself.
+    rectify
+        Give rectified images, with cameras and poses to match and the baseline; otherwise the images are as
+        recorded and `baseline` is None.
+
+    Raises
+    ------
+    SequenceError
+        If the folder is none of the kind, or `rectify` is asked for without a second camera.
+    """
+
+    def __init__(self, path: str | Path, *, rectify: bool = False) -> None:
+        folder = _root(Path(path))
+        if folder is None:
+            raise SequenceError(f"{path} is not a EuRoC folder: it has no mav0/cam0/data.csv")
+        self.name = folder.resolve().parent.name if folder.name == "mav0" else folder.resolve().name
+        self.camera, body_from_left = read_sensor_yaml(folder / "cam0" / "sensor.yaml")
+        images = _read_image_list(folder / "cam0")
+        self._left = images
+        self._right: dict[int, Path] = {}
+        self._stamps = sorted(images)
+        if (folder / "cam1" / "data.csv").is_file():
+            self._right = _read_image_list(folder / "cam1")
+            self._stamps = sorted(images.keys() & self._right.keys())
+            right, body_from_right = read_sensor_yaml(folder / "cam1" / "sensor.yaml")
+            left_to_right = invert_pose(body_from_right) @ body_from_left
+            self.camera, self.right_camera = rectify_pair(self.camera, right, left_to_right)
+        if not self._stamps:
+            raise SequenceError(f"{folder} has no frame: cam0 and cam1 have no time stamp in common")
+        truth = folder / "state_groundtruth_estimate0" / "data.csv"
+        self._poses = _read_poses(truth) if truth.is_file() else None
+        self._body_from_camera = body_from_left
+        self._maps: list[tuple[NDArray[np.float32], NDArray[np.float32]]] = []
+        if rectify:
+            self._rectify(folder)
+
+    def __len__(self) -> int:
+        return len(self._stamps)
+
+    def __getitem__(self, index: int) -> Frame:
+        position = self._position(index)
+        stamp = self._stamps[position]
+        pictures = [read_picture(self._left[stamp])]
+        if self._right:
+            pictures.append(read_picture(self._right[stamp]))
+        if self._maps:
+            pictures = [
+                np.asarray(cv2.remap(picture, *maps, cv2.INTER_LINEAR), np.uint8)
+                for picture, maps in zip(pictures, self._maps, strict=True)
+            ]
+        body = None if self._poses is None else self._poses.at(stamp)
+        pose = None if body is None else body @ self._body_from_camera
+        return Frame(position, stamp, pictures[0], right=pictures[1] if len(pictures) > 1 else None, pose=pose)
+
+    def _rectify(self, folder: Path) -> None:
+        if self.camera is None or self.right_camera is None:
+            raise SequenceError(f"{folder} has one camera, and rectified images need two")
+        self._maps = [self.camera.rectification_maps(), self.right_camera.rectification_maps()]
+        turned = np.eye(4)
+        if self.camera.rectification is not None:
+            turned[:3, :3] = self.camera.rectification.T
+        self._body_from_camera = self._body_from_camera @ turned
+        self.camera, self.right_camera = self.camera.rectified(), self.right_camera.rectified()
+        self.baseline = self.right_camera.baseline
+
+
+def is_euroc_folder(folder: Path) -> bool:
+    """Whether `EurocSequence` would try to read the folder."""
+    return _root(folder) is not None
+
+
+def read_sensor_yaml(path: Path) -> tuple[Camera, NDArray[np.float64]]:
+    """Read a camera's ``sensor.yaml``.
+
+    Returns
+    -------
+    camera : Camera
+    body_from_camera : numpy.ndarray
+        float64 (4, 4), T_BS: the optical frame to the vehicle's body.
+
+    Raises
+    ------
+    SequenceError
+        If the file is missing or incomplete.
+    """
+    try:
+        # OpenCV's first line, "%YAML:1.0", is not YAML.
+        lines = path.read_text(encoding="utf-8").splitlines()
+        content = yaml.safe_load("\n".join(line for line in lines if not line.startswith("%YAML")))
+        if content["camera_model"] != "pinhole" or content["distortion_model"] not in _MODELS:
+            raise SequenceError(
+                f"{path}: a {content['camera_model']} camera with {content['distortion_model']} distortion is not "
+                f"supported; known are pinhole cameras with {', '.join(_MODELS)}"
+            )
+        width, height = content["resolution"]
+        fx, fy, cx, cy = content["intrinsics"]
+        coefficients = tuple(content["distortion_coefficients"])
+        body_from_camera = np.array(content["T_BS"]["data"], np.float64).reshape(4, 4)
+        model = _MODELS[content["distortion_model"]]
+        camera = Camera(width, height, fx, fy, cx, cy, model, coefficients, frame_id=path.parent.name)
+    except OSError as error:
+        raise SequenceError(f"cannot read the calibration {path}: {error.strerror}") from error
+    except (yaml.YAMLError, KeyError, TypeError, ValueError) as error:
+        raise SequenceError(
+            f"{path} must give camera_model, resolution, intrinsics, distortion_model, distortion_coefficients and "
+            f"T_BS: {error!r}"
+        ) from error
+    return camera, body_from_camera
+
+
+def _root(path: Path) -> Path | None:
+    """The folder that holds cam0."""
+    return next((root for root in (path / "mav0", path) if (root / "cam0" / "data.csv").is_file()), None)
+
+
+def _read_image_list(camera: Path) -> dict[int, Path]:
+    path = camera / "data.csv"
+    images = {}
+    for line, (stamp, name, *_) in read_table(path, 2, separator=","):
+        try:
+            images[int(stamp)] = camera / "data" / name
+        except ValueError as error:
+            raise SequenceError(f"{path}, line {line}: expected a time in nanoseconds, got {stamp!r}") from error
+    return images
+
+
+def _read_poses(path: Path) -> PoseTable:
+    rows = []
+    for line, row in read_table(path, 8, separator=","):
+        x, y, z, qw, qx, qy, qz = numbers(row[1:8], path, line)
+        rows.append((int(row[0]), [x, y, z, qx, qy, qz, qw]))
+    return PoseTable.from_rows(rows, path)

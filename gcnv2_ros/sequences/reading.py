@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reading what data sets are made of: pictures, depth images, tables of stamps and poses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from ..geometry import interpolate_pose
+from .base import SequenceError
+
+PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".pgm", ".ppm", ".tif", ".tiff", ".webp")
+
+_LONGEST_GAP_NS = 250_000_000
+
+
+def read_picture(path: Path) -> NDArray[np.uint8]:
+    """A picture as uint8, gray (H, W) if the file is gray and BGR (H, W, 3) otherwise; not turned by EXIF.
+
+    Raises
+    ------
+    SequenceError
+        If the file is missing or is no picture.
+    """
+    if not path.is_file():
+        raise SequenceError(f"the picture {path} does not exist")
+    image = cv2.imread(str(path), cv2.IMREAD_ANYCOLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+    if image is None:
+        raise SequenceError(f"{path} cannot be read as a picture; it may be cut off")
+    return np.asarray(image, np.uint8)
+
+
+def read_depth(path: Path, scale: float) -> NDArray[np.float32]:
+    """A 16-bit depth image as float32 (H, W) metres = value / `scale`, NaN where the value is 0.
+
+    Raises
+    ------
+    SequenceError
+        If the file is missing or is no 16-bit image of one channel.
+    """
+    if not path.is_file():
+        raise SequenceError(f"the depth image {path} does not exist")
+    values = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    if values is None:
+        raise SequenceError(f"{path} cannot be read as an image; it may be cut off")
+    if values.dtype != np.uint16 or values.ndim != 2:
+        raise SequenceError(
+            f"{path} must be a 16-bit image of one channel to hold depth, got {values.dtype} {values.shape}"
+        )
+    return np.where(values > 0, values / np.float32(scale), np.float32(np.nan)).astype(np.float32)
+
+
+def read_table(path: Path, columns: int, *, separator: str | None = None) -> Iterator[tuple[int, list[str]]]:
+    """Rows of a text table, each with its line number; lines that start with ``#`` and empty ones are left out.
+
+    Raises
+    ------
+    SequenceError
+        If the file cannot be read or a row has fewer columns; the sentence names file and line.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SequenceError(f"cannot read {path}: {error}") from error
+    for number, line in enumerate(text.splitlines(), start=1):
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
+        row = [entry.strip() for entry in line.split(separator)]
+        if len(row) < columns:
+            raise SequenceError(f"{path}, line {number}: expected {columns} columns, got {line.strip()!r}")
+        yield number, row
+
+
+def seconds_to_ns(text: str, path: Path, line: int) -> int:
+    """A decimal number of seconds as whole nanoseconds, without the rounding of a float."""
+    try:
+        return round(Decimal(text) * 10**9)
+    except (InvalidOperation, ValueError, OverflowError) as error:
+        raise SequenceError(f"{path}, line {line}: expected a time in seconds, got {text!r}") from error
+
+
+@dataclass(frozen=True, eq=False)
+class PoseTable:
+    """Measured poses over time.
+
+    Attributes
+    ----------
+    stamps
+        int64 (K,), ascending nanoseconds.
+    translations
+        float64 (K, 3), metres.
+    quaternions
+        float64 (K, 4), x y z w.
+    """
+
+    stamps: NDArray[np.int64]
+    translations: NDArray[np.float64]
+    quaternions: NDArray[np.float64]
+
+    @classmethod
+    def from_rows(cls, rows: list[tuple[int, list[float]]], path: Path) -> PoseTable:
+        """From rows of (stamp, [x, y, z, qx, qy, qz, qw]) in any order; of equal stamps the first counts.
+
+        Raises
+        ------
+        SequenceError
+            If there is no row or a number is not finite.
+        """
+        if not rows:
+            raise SequenceError(f"{path} holds no pose")
+        stamps, first = np.unique(np.array([stamp for stamp, _ in rows], np.int64), return_index=True)
+        values = np.array([numbers for _, numbers in rows], np.float64)[first]
+        if not np.all(np.isfinite(values)) or np.any(np.linalg.norm(values[:, 3:], axis=1) < 1e-6):
+            raise SequenceError(f"{path} holds poses that are not finite or whose quaternion is zero")
+        return cls(stamps, values[:, :3], values[:, 3:])
+
+    def at(self, stamp_ns: int) -> NDArray[np.float64] | None:
+        """The pose at a time, float64 (4, 4); None outside of the table and within gaps of more than 0.25 s."""
+        return interpolate_pose(self.stamps, self.translations, self.quaternions, stamp_ns, longest_gap=_LONGEST_GAP_NS)
+
+
+def numbers(row: list[str], path: Path, line: int) -> list[float]:
+    """The entries of a table's row as floats."""
+    try:
+        return [float(entry) for entry in row]
+    except ValueError as error:
+        raise SequenceError(f"{path}, line {line}: expected numbers, got {' '.join(row)!r}") from error

@@ -1,0 +1,210 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The training configuration: one YAML file, read into frozen dataclasses that know their own defaults."""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from ..errors import GCNv2Error
+from .pairs import TargetOptions
+from .photometric import PhotometricOptions
+from .warps import WarpOptions
+
+
+class ConfigError(GCNv2Error):
+    """A training configuration that does not say what it should."""
+
+
+@dataclass(frozen=True)
+class DataOptions:
+    """Where pairs come from.
+
+    Attributes
+    ----------
+    pictures
+        Folders made by `gcnv2 train-prepare`.
+    sequences
+        Sequences with depth and pose for geometric pairs, as `gcnv2_ros.sequences.open_sequence` takes them.
+    sequence_share
+        Share of the pairs that come from `sequences`.
+    validation
+        Folders of photographs (their ``validation`` split, where they have an index) for the figures made as
+        training goes.
+    size
+        Width and height of the views in pixels, multiples of 16.
+    workers
+        Loader processes; 0 loads in the training process.
+    """
+
+    pictures: tuple[str, ...] = ()
+    sequences: tuple[str, ...] = ()
+    sequence_share: float = 0.2
+    validation: tuple[str, ...] = ()
+    size: tuple[int, int] = (256, 192)
+    workers: int = 1
+
+
+@dataclass(frozen=True)
+class LossOptions:
+    """What is minimised. See `gcnv2_ros.training.losses`.
+
+    Attributes
+    ----------
+    descriptor
+        ``contrastive``, or ``triplet`` as in the GCNv2 paper.
+    temperature, relaxed_weight
+        Of the contrastive loss; the second is the weight of the same loss on the codes before the sign.
+    margin
+        Of the triplet loss.
+    radius
+        Positions nearer than this to the match are neither right nor wrong, in pixels.
+    across_batch
+        Compare with the positions of the whole batch instead of those of the pair alone.
+    distractor_step
+        Step of a grid of further positions to compare with, in pixels; 0 adds none.
+    detector
+        ``score_map``, or ``corners`` as in the GCNv2 paper.
+    focus
+        Exponent of the score-map loss.
+    positive_weight
+        Of the corner loss.
+    detector_weight
+        Weight of the detector's loss beside the descriptor's.
+    """
+
+    descriptor: Literal["contrastive", "triplet"] = "contrastive"
+    temperature: float = 0.06
+    relaxed_weight: float = 0.3
+    margin: float = 1.0
+    radius: float = 4.0
+    across_batch: bool = False
+    distractor_step: int = 0
+    detector: Literal["score_map", "corners"] = "score_map"
+    focus: float = 0.0
+    positive_weight: float = 60.0
+    detector_weight: float = 6.0
+
+
+@dataclass(frozen=True)
+class ScheduleOptions:
+    """How long, and how fast.
+
+    The learning rate rises over `warmup` steps, stays, and falls to nothing as a half cosine over the last `decay`
+    of `steps`. A checkpoint from before the fall is kept, so that a finished training can be made longer.
+
+    Attributes
+    ----------
+    steps, warmup, decay
+        In optimiser steps.
+    batch
+        Pairs per step and process.
+    learning_rate, weight_decay, clip
+        Of AdamW; `clip` bounds the gradient's norm.
+    average
+        Decay of the exponential moving average of the weights; the average is what is validated and exported.
+    validate_every, checkpoint_every
+        In steps.
+    """
+
+    steps: int = 60000
+    warmup: int = 500
+    decay: int = 12000
+    batch: int = 4
+    learning_rate: float = 2e-3
+    weight_decay: float = 1e-4
+    clip: float = 10.0
+    average: float = 0.999
+    validate_every: int = 2000
+    checkpoint_every: int = 500
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """Everything that a training run depends on."""
+
+    model: str = "gcnv2_tiny"
+    seed: int = 0
+    initial_weights: str = ""
+    data: DataOptions = field(default_factory=DataOptions)
+    warp: WarpOptions = field(default_factory=WarpOptions)
+    photometric: PhotometricOptions = field(default_factory=PhotometricOptions)
+    target: TargetOptions = field(default_factory=TargetOptions)
+    loss: LossOptions = field(default_factory=LossOptions)
+    schedule: ScheduleOptions = field(default_factory=ScheduleOptions)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for YAML and for the record in checkpoints and weights."""
+        return dataclasses.asdict(self)
+
+
+def load_config(path: str | Path) -> TrainingConfig:
+    """Read a configuration; keys that are left out keep their defaults.
+
+    Raises
+    ------
+    ConfigError
+        If the file is missing, is no YAML mapping, or holds a key or value that does not belong there.
+    """
+    path = Path(path)
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot read the training configuration: {error.strerror}") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: not valid YAML: {error}") from error
+    return config_from_dict(content or {}, source=str(path))
+
+
+def config_from_dict(content: Any, *, source: str = "configuration") -> TrainingConfig:
+    """Build a configuration from plain values; `source` names them in errors."""
+    config = _build(TrainingConfig, content, source, "")
+    if any(extent % 16 or extent < 32 for extent in config.data.size):
+        raise ConfigError(f"{source}: data.size must be multiples of 16 from 32 up, got {list(config.data.size)}")
+    if config.schedule.warmup + config.schedule.decay > config.schedule.steps:
+        raise ConfigError(
+            f"{source}: schedule.warmup + schedule.decay exceed schedule.steps = {config.schedule.steps}; lower them"
+        )
+    return config
+
+
+def _build(kind: type, content: Any, source: str, prefix: str) -> Any:
+    if not isinstance(content, dict):
+        raise ConfigError(f"{source}: {prefix or 'the file'} must be a mapping of names to values, got {content!r}")
+    hints = typing.get_type_hints(kind)
+    unknown = [key for key in content if key not in hints]
+    if unknown:
+        raise ConfigError(f"{source}: no such key {prefix}{unknown[0]}; known here: {', '.join(hints)}")
+    values = {key: _convert(hints[key], value, source, f"{prefix}{key}") for key, value in content.items()}
+    return kind(**values)
+
+
+def _convert(hint: Any, value: Any, source: str, name: str) -> Any:
+    if dataclasses.is_dataclass(hint):
+        return _build(hint, value, source, f"{name}.")  # type: ignore[arg-type]
+    origin = typing.get_origin(hint)
+    if origin is Literal:
+        if value in typing.get_args(hint):
+            return value
+        raise ConfigError(f"{source}: {name} must be one of {', '.join(typing.get_args(hint))}, got {value!r}")
+    if origin is tuple:
+        inner = typing.get_args(hint)
+        if not isinstance(value, list | tuple) or (inner[-1] is not ... and len(value) != len(inner)):
+            raise ConfigError(f"{source}: {name} must be a list of {'values' if inner[-1] is ... else len(inner)}, got {value!r}")
+        return tuple(_convert(inner[0], item, source, name) for item in value)
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if hint is float and isinstance(value, str):
+        # YAML 1.1 reads 2e-3 as text.
+        try:
+            return float(value)
+        except ValueError:
+            pass
+    if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
+        raise ConfigError(f"{source}: {name} must be {hint.__name__}, got {value!r}")
+    return value

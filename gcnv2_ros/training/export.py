@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From a training run to a weights file: fold, choose thresholds, record how it was made."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+
+from ..extraction import DecodeOptions, ExtractorOptions
+from ..networks import create_network
+from ..networks.common import FeatureNetwork
+from ..weights import WeightsMetadata, save_weights
+from .checkpoint import load_checkpoint
+from .config import config_from_dict
+from .fold import add_normalisation, fold_normalisation
+from .pictures import find_photographs
+from .validation import INPUT_SIZES, extractor_of
+
+_KEYPOINTS_AT_THRESHOLD = {(640, 480): 1000, (320, 240): 500}
+_THRESHOLD_PICTURES = 40
+
+
+def recommend_thresholds(network: FeatureNetwork, pictures: Sequence[Path]) -> dict[str, float]:
+    """Detector thresholds per input size that leave a typical picture its full number of keypoints.
+
+    The threshold is the lower quartile, over pictures, of the score of the 1000th best keypoint at 640x480 and of the
+    500th at 320x240: textured pictures keep that many, plain ones keep fewer.
+    """
+    thresholds = {}
+    for size in INPUT_SIZES:
+        wanted = _KEYPOINTS_AT_THRESHOLD[size]
+        options = ExtractorOptions(model=network.name, input_width=size[0], input_height=size[1])
+        decode = DecodeOptions(max_keypoints=wanted, score_threshold=0.0)
+        last = []
+        with extractor_of(network, options, decode) as extractor:
+            for path in pictures[:_THRESHOLD_PICTURES]:
+                picture = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
+                if picture is not None:
+                    response = extractor.extract(picture.astype(np.uint8)).response
+                    last.append(float(response[-1]) if len(response) else 0.0)
+        value = max(float(np.percentile(last, 25)), 1e-4)
+        thresholds[f"{size[0]}x{size[1]}"] = float(f"{value:.2g}")
+    return thresholds
+
+
+def export_run(folder: str | Path, target: str | Path, *, note: str = "") -> WeightsMetadata:
+    """Write the moving average of a run as half-precision weights with metadata.
+
+    Parameters
+    ----------
+    folder
+        Folder of the run, with ``last.pt``.
+    target
+        The ``.safetensors`` file to write.
+    note
+        A sentence for the record.
+
+    Raises
+    ------
+    CheckpointError
+        If there is no readable checkpoint.
+    """
+    checkpoint = load_checkpoint(Path(folder) / "last.pt")
+    config = config_from_dict(checkpoint.config, source=str(folder))
+    network = add_normalisation(create_network(config.model))
+    network.load_state_dict(checkpoint.average)
+    network = fold_normalisation(network)
+    pictures = [path for where in config.data.validation for path in find_photographs(where, split="validation")]
+    recipe = {key: value for key, value in checkpoint.config.items() if key not in ("data", "initial_weights")}
+    training: dict[str, Any] = {
+        "steps": checkpoint.step,
+        "images": checkpoint.step * config.schedule.batch * 2,
+        "recipe": recipe,
+        "data": [_prepared_record(Path(where)) for where in config.data.pictures],
+        "sequences": list(config.data.sequences),
+        "validation": checkpoint.history[-1] if checkpoint.history else {},
+        "revision": _git_revision(),
+        "torch": torch.__version__,
+        "note": note,
+    }
+    metadata = WeightsMetadata(
+        model=config.model,
+        score_thresholds=recommend_thresholds(network, pictures) if pictures else {},
+        input_sizes=INPUT_SIZES,
+        training=training,
+        licence="Apache-2.0",
+    )
+    save_weights(target, network.state_dict(), metadata)
+    return metadata
+
+
+def _prepared_record(folder: Path) -> dict[str, Any]:
+    path = folder / "prepared.json"
+    return json.loads(path.read_text()) if path.exists() else {}
+
+
+def _git_revision() -> str:
+    """The revision of the checkout that this module is in, or an empty string where there is none."""
+    try:
+        found = subprocess.run(
+            ["git", "describe", "--always", "--dirty"], cwd=Path(__file__).parent, capture_output=True, text=True
+        )
+    except OSError:
+        return ""
+    return found.stdout.strip() if found.returncode == 0 else ""

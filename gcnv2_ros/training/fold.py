@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Batch normalisation for training, folded away for release.
+
+A network is trained with a `torch.nn.BatchNorm2d` behind every convolution but the detector's last one, and
+released without: at inference the normalisation is an affine map of each channel, which the convolution before
+it absorbs. The released network is then exactly the published architecture.
+"""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from ..networks.common import FeatureNetwork
+
+_UNNORMALISED = frozenset({"convD_2"})
+_NON_AFFINE = frozenset({"convF_2"})
+
+
+class NormalisedConv2d(nn.Sequential):
+    """A convolution without bias, followed by batch normalisation."""
+
+    def __init__(self, convolution: nn.Conv2d, *, affine: bool) -> None:
+        bare = nn.Conv2d(
+            convolution.in_channels,
+            convolution.out_channels,
+            convolution.kernel_size,  # type: ignore[arg-type]
+            convolution.stride,  # type: ignore[arg-type]
+            convolution.padding,  # type: ignore[arg-type]
+            bias=False,
+        )
+        nn.init.kaiming_normal_(bare.weight, mode="fan_out", nonlinearity="relu")
+        super().__init__(bare, nn.BatchNorm2d(convolution.out_channels, affine=affine))
+
+
+def add_normalisation(network: FeatureNetwork) -> FeatureNetwork:
+    """Replace the direct `torch.nn.Conv2d` children of `network` by `NormalisedConv2d`, in place.
+
+    The last detector convolution keeps its bias and gets no normalisation: its logits are a probability per
+    pixel and their spread carries the confidence. The last descriptor convolution is normalised without a
+    learned scale or shift, so that every bit is set for half of the world: no dead bits.
+    Networks that bring their own normalisation (gcnv2_mobile) are left as they are inside it.
+    """
+    for name, child in list(network.named_children()):
+        if isinstance(child, nn.Conv2d) and name not in _UNNORMALISED:
+            setattr(network, name, NormalisedConv2d(child, affine=name not in _NON_AFFINE))
+    return network
+
+
+def fold_normalisation(network: FeatureNetwork) -> FeatureNetwork:
+    """A copy of `network`, in evaluation mode, with every `NormalisedConv2d` folded into one convolution.
+
+    Computed in float64, so that the copy's outputs differ from the original's by float32 rounding only.
+    """
+    folded = copy.deepcopy(network).eval()
+    for name, child in list(folded.named_children()):
+        if isinstance(child, NormalisedConv2d):
+            convolution, normalisation = (part.double() for part in child)
+            with torch.no_grad():
+                setattr(folded, name, fuse_conv_bn_eval(convolution, normalisation).float())
+    return folded.requires_grad_(False)

@@ -1,0 +1,337 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The training loop: one process on a CPU or GPU, or one per GPU under torchrun."""
+
+from __future__ import annotations
+
+import copy
+import math
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from ..networks import create_network
+from ..networks.common import FeatureNetwork
+from .checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
+from .config import LossOptions, ScheduleOptions, TrainingConfig
+from .correspondence import sample_correspondences
+from .fold import add_normalisation, fold_normalisation
+from .losses import contrastive, relaxed_triplet, score_map_loss, weighted_corner_loss
+from .pairs import PairDataset, PairSource
+
+# What may differ between a checkpoint and the configuration that continues it.
+_MAY_CHANGE = {"schedule", "data", "initial_weights"}
+
+
+@dataclass(frozen=True)
+class StepReport:
+    """What one step says of itself.
+
+    Attributes
+    ----------
+    step
+        Steps done, this one included.
+    losses
+        By name; ``loss`` is their weighted sum.
+    stuck_bits
+        Share of descriptor bits that have one value at more than 97% of the sampled points.
+    score_contrast
+        99.9th percentile minus median of the detector's scores: near 0 when the detector is flat.
+    learning_rate
+        Of this step.
+    """
+
+    step: int
+    losses: dict[str, float]
+    stuck_bits: float
+    score_contrast: float
+    learning_rate: float
+
+    def warnings(self) -> list[str]:
+        """Signs of collapse, as sentences."""
+        found = []
+        if not math.isfinite(self.losses["loss"]):
+            found.append(f"the loss is {self.losses['loss']} at step {self.step}: lower schedule.learning_rate")
+        if self.stuck_bits > 0.1:
+            found.append(
+                f"{self.stuck_bits:.0%} of the descriptor bits hardly ever change at step {self.step}: the descriptor "
+                "is collapsing; lower the learning rate or check the pictures"
+            )
+        if self.step > 2000 and self.score_contrast < 0.05:
+            found.append(
+                f"the detector's scores are flat (contrast {self.score_contrast:.3f}) at step {self.step}: raise "
+                "loss.detector_weight or check the keypoints of the training pictures"
+            )
+        return found
+
+
+class _Heads(nn.Module):
+    """The network as training sees it: unnormalised descriptor channels and detector logits."""
+
+    def __init__(self, network: FeatureNetwork) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        encoded = self.network.encode(images)
+        logits = nn.functional.pixel_shuffle(self.network.detector_logits(encoded), self.network.stride)
+        return self.network.descriptor_channels(encoded), logits
+
+
+def learning_rate(step: int, schedule: ScheduleOptions) -> float:
+    """Learning rate of the step that follows `step` done steps; see `ScheduleOptions`."""
+    if step < schedule.warmup:
+        return schedule.learning_rate * (step + 1) / schedule.warmup
+    left = schedule.steps - step
+    if left < schedule.decay:
+        return schedule.learning_rate * (1 - math.cos(math.pi * left / schedule.decay)) / 2
+    return schedule.learning_rate
+
+
+class Trainer:
+    """One training run in one folder.
+
+    Parameters
+    ----------
+    config
+        What to train, on what, for how long.
+    folder
+        Gets ``last.pt`` (the full state) and ``before_decay.pt`` (the state at the end of the constant rate). If it
+        holds a state already, the run continues from there.
+    sources
+        Pair sources with their shares.
+    device
+        Where to train.
+
+    Raises
+    ------
+    CheckpointError
+        If the folder's state belongs to a configuration that differs in more than schedule, data or initial weights.
+    """
+
+    def __init__(
+        self, config: TrainingConfig, folder: str | Path, sources: list[tuple[PairSource, float]], *, device: str = "cpu"
+    ) -> None:
+        self.config = config
+        self.folder = Path(folder)
+        self.sources = sources
+        self.device = torch.device(device)
+        self.processes = int(os.environ.get("WORLD_SIZE", "1"))
+        self.rank = int(os.environ.get("RANK", "0"))
+        torch.manual_seed(config.seed)
+        self.network = add_normalisation(create_network(config.model)).to(self.device)
+        self.network = self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.heads: nn.Module = _Heads(self.network)
+        if self.processes > 1:
+            torch.distributed.init_process_group("nccl" if self.device.type == "cuda" else "gloo")
+            self.heads = nn.parallel.DistributedDataParallel(self.heads)
+        self.average = copy.deepcopy(self.network).eval().requires_grad_(False)
+        decayed = [p for p in self.network.parameters() if p.ndim > 1]
+        plain = [p for p in self.network.parameters() if p.ndim <= 1]
+        self.optimiser = torch.optim.AdamW(
+            [
+                {"params": decayed, "weight_decay": config.schedule.weight_decay},
+                {"params": plain, "weight_decay": 0.0},
+            ],
+            lr=config.schedule.learning_rate,
+            betas=(0.9, 0.98),
+        )
+        self.step = 0
+        self.history: list[dict[str, Any]] = []
+        if (self.folder / "last.pt").exists():
+            self._restore(load_checkpoint(self.folder / "last.pt"))
+
+    def _restore(self, checkpoint: Checkpoint) -> None:
+        current = self.config.to_dict()
+        for key, value in checkpoint.config.items():
+            if key not in _MAY_CHANGE and _plain(current.get(key)) != _plain(value):
+                raise CheckpointError(
+                    f"{self.folder / 'last.pt'} was trained with {key} = {value}, the configuration says "
+                    f"{current.get(key)}; use another folder, or go back to the old value"
+                )
+        self.network.load_state_dict(checkpoint.network)
+        self.average.load_state_dict(checkpoint.average)
+        self.optimiser.load_state_dict(checkpoint.optimiser)
+        self.step = checkpoint.step
+        self.history = list(checkpoint.history)
+
+    def save(self, name: str = "last.pt") -> None:
+        """Write the full state to `name` in the folder (rank 0 only)."""
+        if self.rank == 0:
+            save_checkpoint(
+                self.folder / name,
+                Checkpoint(
+                    step=self.step,
+                    network=self.network.state_dict(),
+                    average=self.average.state_dict(),
+                    optimiser=self.optimiser.state_dict(),
+                    config=self.config.to_dict(),
+                    history=self.history,
+                ),
+            )
+
+    def released_network(self) -> FeatureNetwork:
+        """The moving average with its normalisation folded away: the network that is validated and exported."""
+        return fold_normalisation(self.average)
+
+    def _batches(self) -> Iterator[dict[str, Tensor]]:
+        schedule, data = self.config.schedule, self.config.data
+        per_step = schedule.batch * self.processes
+        dataset = PairDataset(
+            self.sources,
+            size=data.size,
+            target=self.config.target,
+            seed=self.config.seed,
+            count=schedule.steps * per_step,
+        )
+        numbers = [
+            step * per_step + self.rank * schedule.batch + item
+            for step in range(self.step, schedule.steps)
+            for item in range(schedule.batch)
+        ]
+        loader = DataLoader(
+            dataset,
+            batch_size=schedule.batch,
+            sampler=numbers,
+            num_workers=data.workers,
+            prefetch_factor=4 if data.workers else None,
+            pin_memory=self.device.type == "cuda",
+        )
+        return iter(loader)
+
+    def run(
+        self,
+        *,
+        on_step: Callable[[StepReport], None],
+        validate: Callable[[FeatureNetwork], dict[str, float]] | None = None,
+        until: int | None = None,
+    ) -> None:
+        """Train until the schedule's end, or until `until` steps are done.
+
+        Parameters
+        ----------
+        on_step
+            Called after every step.
+        validate
+            Called with the released network every ``validate_every`` steps and at the end; its figures join the
+            history.
+        until
+            Stop early, as a kill would; the next run goes on from there.
+        """
+        schedule = self.config.schedule
+        end = min(schedule.steps, until if until is not None else schedule.steps)
+        if self.step >= end:
+            return
+        for batch in self._batches():
+            if self.step == schedule.steps - schedule.decay:
+                self.save("before_decay.pt")
+            report = self._one_step(batch)
+            on_step(report)
+            last = self.step >= end
+            due = self.step % schedule.validate_every == 0 or self.step == schedule.steps
+            if validate is not None and due and self.rank == 0:
+                self.history.append({"step": self.step, **validate(self.released_network())})
+            if last or self.step % schedule.checkpoint_every == 0:
+                self.save()
+            if last:
+                break
+
+    def _one_step(self, batch: dict[str, Tensor]) -> StepReport:
+        schedule = self.config.schedule
+        rate = learning_rate(self.step, schedule)
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+        batch = {name: tensor.to(self.device, non_blocking=True) for name, tensor in batch.items()}
+        # First views, then second views: (2 B, 1, H, W).
+        images, targets, valid = (batch[name].transpose(0, 1).flatten(0, 1) for name in ("images", "targets", "valid"))
+        images = (images.float() / 255).contiguous(memory_format=torch.channels_last)
+        self.heads.train()
+        channels, logits = self.heads(images)
+        losses, codes = compute_losses(channels, logits, targets, valid, batch, self.config.loss)
+        self.optimiser.zero_grad(set_to_none=True)
+        losses["loss"].backward()
+        nn.utils.clip_grad_norm_(self.network.parameters(), schedule.clip)
+        self.optimiser.step()
+        self.step += 1
+        self._update_average()
+        with torch.no_grad():
+            balance = (codes > 0).float().mean(dim=0)
+            scores = torch.sigmoid(logits.detach().flatten()[::7])
+            ordered = scores.sort().values
+            contrast = ordered[int(0.999 * (len(ordered) - 1))] - ordered[len(ordered) // 2]
+        return StepReport(
+            step=self.step,
+            losses={name: value.item() for name, value in losses.items()},
+            stuck_bits=((balance < 0.03) | (balance > 0.97)).float().mean().item(),
+            score_contrast=contrast.item(),
+            learning_rate=rate,
+        )
+
+    @torch.no_grad()
+    def _update_average(self) -> None:
+        # Early on the average follows quickly, so that it does not remember the initial weights.
+        decay = min(self.config.schedule.average, (1 + self.step) / (10 + self.step))
+        current = dict(self.network.state_dict())
+        for name, value in self.average.state_dict().items():
+            if value.is_floating_point():
+                value.lerp_(current[name], 1 - decay)
+            else:
+                value.copy_(current[name])
+
+
+def compute_losses(
+    channels: Tensor, logits: Tensor, targets: Tensor, valid: Tensor, batch: dict[str, Tensor], options: LossOptions
+) -> tuple[dict[str, Tensor], Tensor]:
+    """The losses of a batch.
+
+    Parameters
+    ----------
+    channels
+        (2 B, 256, H / 16, W / 16) descriptor channels, first views before second views.
+    logits, targets, valid
+        (2 B, 1, H, W).
+    batch
+        ``flow`` (B, H, W, 2) and ``queries`` (B, Q, 2).
+
+    Returns
+    -------
+    losses : dict
+        By name, and their weighted sum as ``loss``.
+    codes : torch.Tensor
+        (N, 256) channels at the valid queries, for watching the bits.
+    """
+    first, second = nn.functional.normalize(channels, dim=1).chunk(2)
+    pairs = sample_correspondences(
+        first, second, batch["flow"], batch["queries"], distractor_step=options.distractor_step
+    )
+    losses: dict[str, Tensor] = {}
+    if options.descriptor == "contrastive":
+        settings = {"temperature": options.temperature, "radius": options.radius, "across_batch": options.across_batch}
+        losses["descriptor"] = contrastive(pairs, binary=True, **settings)  # type: ignore[arg-type]
+        total = losses["descriptor"]
+        if options.relaxed_weight:
+            losses["relaxed"] = contrastive(pairs, binary=False, **settings)  # type: ignore[arg-type]
+            total = total + options.relaxed_weight * losses["relaxed"]
+    else:
+        losses["descriptor"] = relaxed_triplet(
+            pairs, margin=options.margin, radius=options.radius, across_batch=options.across_batch
+        )
+        total = losses["descriptor"]
+    if options.detector == "score_map":
+        losses["detector"] = score_map_loss(logits, targets, valid, focus=options.focus)
+    else:
+        losses["detector"] = weighted_corner_loss(logits, targets, valid, positive_weight=options.positive_weight)
+    losses["loss"] = total + options.detector_weight * losses["detector"]
+    return losses, pairs.query.detach()[pairs.query_valid]
+
+
+def _plain(value: Any) -> Any:
+    """Tuples as lists, as they come back from YAML."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value

@@ -1,0 +1,206 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The pictures that self-supervised training draws its views from, with keypoints that a teacher found once.
+
+A prepared set is a folder of gray PNG files, each with a ``.npy`` beside it: float32 (K, 3) of u, v and score in
+pixels of the picture. `prepare_pictures` cuts a folder of photographs (any sizes) into such tiles and asks the
+teacher; it can be stopped and called again, and goes on where it was.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import GCNv2Error
+from ..files import atomic_path, atomic_write
+from .warps import picture_pyramid
+
+PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".pgm"})
+
+
+class TrainingDataError(GCNv2Error):
+    """A training set that is missing, empty or damaged."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A gray picture, its halvings, and its keypoints.
+
+    Attributes
+    ----------
+    pyramid
+        uint8 (H, W), (H / 2, W / 2), ...
+    keypoints
+        float32 (K, 2), pixels of the largest level.
+    scores
+        float32 (K,), the teacher's.
+    """
+
+    pyramid: list[NDArray[np.uint8]]
+    keypoints: NDArray[np.float32]
+    scores: NDArray[np.float32]
+
+
+def find_photographs(folder: str | Path, *, split: str | None = None) -> list[Path]:
+    """The picture files of a folder, sorted by name.
+
+    Parameters
+    ----------
+    folder
+        Any folder of pictures, or a corpus with an ``index.csv`` that names a ``split`` for each file.
+    split
+        Keep only this split (``train`` or ``validation``). A folder without an index is all ``train``.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise TrainingDataError(f"{folder}: no such folder of pictures")
+    index = folder / "index.csv"
+    if index.exists():
+        with index.open(newline="", encoding="utf-8") as stream:
+            rows = list(csv.DictReader(stream))
+        chosen = [folder / row["file"] for row in rows if split is None or row.get("split", "train") == split]
+    else:
+        chosen = [path for path in folder.rglob("*") if path.suffix.lower() in PICTURE_SUFFIXES]
+        chosen = [] if split == "validation" else chosen
+    if not chosen:
+        raise TrainingDataError(f"{folder}: no pictures{f' of the split {split!r}' if split else ''} in this folder")
+    return sorted(chosen)
+
+
+def tiles_of(picture: NDArray[np.uint8], *, short_side: int = 512, overlap: float = 0.1) -> Iterator[NDArray[np.uint8]]:
+    """Cut a gray picture into tiles: the whole of it reduced, then its parts at full resolution.
+
+    Parameters
+    ----------
+    picture
+        uint8 (H, W).
+    short_side
+        The whole picture is reduced to this shorter side, and never enlarged; the parts have 4/3 of it as width
+        and it as height, and are taken only where the picture is at least 1.6 times as large.
+    overlap
+        Share of a part that its neighbours may repeat.
+
+    Yields
+    ------
+    numpy.ndarray
+        uint8 tiles; the order is deterministic.
+    """
+    height, width = picture.shape
+    factor = short_side / min(height, width)
+    if factor < 1:
+        reduced = (max(1, round(width * factor)), max(1, round(height * factor)))
+        yield cv2.resize(picture, reduced, interpolation=cv2.INTER_AREA)  # type: ignore[misc]
+    else:
+        yield picture
+    if factor > 1 / 1.6:
+        return
+    part_width, part_height = short_side * 4 // 3, short_side
+    columns = max(1, int((width - overlap * part_width) // ((1 - overlap) * part_width)))
+    rows = max(1, int((height - overlap * part_height) // ((1 - overlap) * part_height)))
+    for top in np.linspace(0, height - part_height, rows).astype(int):
+        for left in np.linspace(0, width - part_width, columns).astype(int):
+            yield np.ascontiguousarray(picture[top : top + part_height, max(left, 0) : left + part_width])
+
+
+def prepare_pictures(
+    photographs: Sequence[Path],
+    target: str | Path,
+    detect: Callable[[NDArray[np.uint8]], tuple[NDArray[np.float32], NDArray[np.float32]]],
+    *,
+    teacher: str,
+    short_side: int = 512,
+    flattest: float = 3.0,
+    stages: Sequence[str] = ("whole", "parts"),
+    progress: Callable[[int, int], None] | None = None,
+) -> int:
+    """Write tiles and the teacher's keypoints for `photographs` into the folder `target`.
+
+    Whole pictures of all photographs come first, then parts, so that a run that is stopped early has seen all.
+
+    Parameters
+    ----------
+    photographs
+        Picture files that OpenCV reads.
+    target
+        Made if missing; tiles that it already has, from the same teacher, are kept.
+    detect
+        The teacher: uint8 (H, W) to keypoints float32 (K, 2) and scores float32 (K,).
+    teacher
+        What the teacher is, for the record in ``prepared.json``.
+    short_side
+        See `tiles_of`.
+    flattest
+        Tiles whose standard deviation of gray levels is below this are left out.
+    stages
+        ``whole`` for the reduced pictures, ``parts`` for the parts at full resolution.
+    progress
+        Called with the number of photographs done (once a stage) and their total.
+
+    Returns
+    -------
+    int
+        Number of tiles in the folder.
+
+    Raises
+    ------
+    TrainingDataError
+        If the folder was prepared by another teacher, or a photograph cannot be read.
+    """
+    target = Path(target)
+    target.mkdir(parents=True, exist_ok=True)
+    record = {"teacher": teacher, "short_side": short_side}
+    record_path = target / "prepared.json"
+    if record_path.exists() and json.loads(record_path.read_text()) != record:
+        raise TrainingDataError(f"{target} was prepared as {record_path.read_text()}, not as {record}: use another folder")
+    atomic_write(record_path, json.dumps(record))
+    for turn, stage in enumerate(stages):
+        for number, path in enumerate(photographs):
+            picture = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
+            if picture is None:
+                raise TrainingDataError(f"{path}: not a picture that OpenCV can read")
+            for position, tile in enumerate(tiles_of(picture, short_side=short_side)):  # type: ignore[arg-type]
+                stem = target / f"{path.stem.replace('.', '_')}_{position:03d}"
+                if (position == 0) != (stage == "whole") or float(tile.std()) < flattest:
+                    continue
+                if not stem.with_suffix(".npy").exists():
+                    _write_tile(stem, tile, *detect(tile))
+            if progress is not None:
+                progress(number + 1 + turn * len(photographs), len(stages) * len(photographs))
+    return len(list(target.glob("*.npy")))
+
+
+def _write_tile(
+    stem: Path, tile: NDArray[np.uint8], keypoints: NDArray[np.float32], scores: NDArray[np.float32]
+) -> None:
+    with atomic_path(stem.with_suffix(".png")) as temporary:
+        cv2.imwrite(str(temporary), tile)
+    # The array is written last: a tile counts as done only when it is there.
+    with atomic_path(stem.with_suffix(".npy")) as temporary:
+        np.save(temporary, np.column_stack([keypoints, scores]).astype(np.float32))
+
+
+def load_pictures(folder: str | Path) -> list[Picture]:
+    """Read a prepared set into memory, sorted by name.
+
+    Raises
+    ------
+    TrainingDataError
+        If the folder holds no prepared tile or one of them cannot be read.
+    """
+    pictures = []
+    for path in sorted(Path(folder).glob("*.npy")):
+        image = cv2.imread(str(path.with_suffix(".png")), cv2.IMREAD_GRAYSCALE)
+        table = np.load(path, allow_pickle=False)
+        if image is None or table.ndim != 2 or table.shape[1] != 3:
+            raise TrainingDataError(f"{path}: not a prepared tile (a PNG and a (K, 3) array); prepare the folder again")
+        pictures.append(Picture(picture_pyramid(image), table[:, :2].copy(), table[:, 2].copy()))  # type: ignore[arg-type]
+    if not pictures:
+        raise TrainingDataError(f"{folder}: no prepared tiles here; run `gcnv2 train-prepare` on a folder of pictures first")
+    return pictures

@@ -1,0 +1,16 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Weights of the networks: load, check, save and convert them."""
+
+from .metadata import Sampling, WeightsError, WeightsMetadata
+from .store import Weights, convert_weights, load_weights, save_weights, shipped_models
+
+__all__ = [
+    "Sampling",
+    "Weights",
+    "WeightsError",
+    "WeightsMetadata",
+    "convert_weights",
+    "load_weights",
+    "save_weights",
+    "shipped_models",
+]

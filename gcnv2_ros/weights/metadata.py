@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a weights file says about itself: conventions, recommended thresholds, provenance."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal, get_args
+
+from ..errors import GCNv2Error
+
+Sampling = Literal["half_pixel", "legacy"]
+
+SCHEMA_VERSION = 1
+
+
+class WeightsError(GCNv2Error):
+    """A weights file that cannot be used: absent, damaged, of another network, or of no known format."""
+
+
+@dataclass(frozen=True)
+class WeightsMetadata:
+    """Conventions and provenance of a set of weights.
+
+    Attributes
+    ----------
+    model
+        Name of the network.
+    sampling
+        How descriptors are read from the dense map: ``half_pixel`` (cell (i, j) centred on pixel
+        (16 j + 7.5, 16 i + 7.5)) or ``legacy`` (the sampling that the authors' weights were trained with).
+    bit_order
+        ``msb_first``: channel 0 is the most significant bit of byte 0.
+    score_thresholds
+        Recommended detector threshold by network input size, as ``{"320x240": 0.1}``.
+    input_sizes
+        Network input sizes (width, height) that the weights were trained or tuned for.
+    training
+        Provenance: whatever the training run recorded (JSON values).
+    licence
+        Licence of the weights, or an empty string where unknown.
+
+    Raises
+    ------
+    WeightsError
+        If a value is not one of those described above.
+    """
+
+    model: str
+    sampling: Sampling = "half_pixel"
+    bit_order: str = "msb_first"
+    score_thresholds: Mapping[str, float] = field(default_factory=dict)
+    input_sizes: tuple[tuple[int, int], ...] = ()
+    training: Mapping[str, Any] = field(default_factory=dict)
+    licence: str = ""
+
+    def __post_init__(self) -> None:
+        if self.sampling not in get_args(Sampling):
+            raise WeightsError(f"sampling must be one of {', '.join(get_args(Sampling))}, got {self.sampling!r}")
+        if self.bit_order != "msb_first":
+            raise WeightsError(f"bit_order must be msb_first, got {self.bit_order!r}")
+        for size, threshold in self.score_thresholds.items():
+            _parse_size(size)
+            if not 0.0 <= threshold < 1.0:
+                raise WeightsError(f"the score threshold of {size} must be in [0, 1), got {threshold}")
+
+    def score_threshold(self, width: int, height: int) -> float | None:
+        """Recommended threshold for a network input of `width` x `height` pixels.
+
+        A size that is not listed takes the threshold of the listed size that is nearest in area; None if no size
+        is listed.
+        """
+        exact = self.score_thresholds.get(f"{width}x{height}")
+        if exact is not None or not self.score_thresholds:
+            return exact
+        area = math.log(width * height)
+        nearest = min(self.score_thresholds, key=lambda size: abs(math.log(math.prod(_parse_size(size))) - area))
+        return self.score_thresholds[nearest]
+
+    def to_json(self) -> str:
+        """The metadata as a JSON object, as it stands in the header of a safetensors file."""
+        return json.dumps({"schema_version": SCHEMA_VERSION, **asdict(self)}, sort_keys=True)
+
+    @staticmethod
+    def from_json(text: str) -> WeightsMetadata:
+        """Undo `to_json`. Entries that this version does not know are ignored.
+
+        Raises
+        ------
+        WeightsError
+            If the text is not such an object, or of a newer schema version.
+        """
+        try:
+            entries = json.loads(text)
+            version = entries.pop("schema_version")
+            if version != SCHEMA_VERSION:
+                raise WeightsError(f"weights metadata of schema version {version}, expected {SCHEMA_VERSION}")
+            known = {name: entries[name] for name in WeightsMetadata.__dataclass_fields__ if name in entries}
+            sizes = known.get("input_sizes", ())
+            known["input_sizes"] = tuple((int(width), int(height)) for width, height in sizes)
+            thresholds = known.get("score_thresholds", {})
+            known["score_thresholds"] = {str(size): float(value) for size, value in thresholds.items()}
+            return WeightsMetadata(**known)
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise WeightsError(f"weights metadata that cannot be read ({error!r})") from error
+
+
+def _parse_size(size: str) -> tuple[int, int]:
+    width, separator, height = size.partition("x")
+    if not (separator and width.isdecimal() and height.isdecimal() and int(width) and int(height)):
+        raise WeightsError(f"an input size is written as WIDTHxHEIGHT, e.g. 320x240, got {size!r}")
+    return int(width), int(height)

@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Start the frontend node: ``ros2 launch gcnv2_ros frontend.launch.py image:=/camera/image_raw``.
+
+``ros2 launch gcnv2_ros frontend.launch.py --show-args`` lists the arguments. Those that name a parameter of the node
+override the parameter file when they are given; left empty, the file's value holds.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+from launch.actions import DeclareLaunchArgument, LogInfo, OpaqueFunction, SetEnvironmentVariable
+from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
+from launch_ros.actions import Node
+from launch_ros.substitutions import FindPackageShare
+
+from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
+
+PACKAGE = "gcnv2_ros"
+
+
+def _boolean(text: str) -> bool:
+    if text.lower() not in ("true", "false"):
+        raise ValueError(text)
+    return text.lower() == "true"
+
+
+PARAMETER_ARGUMENTS: dict[str, tuple[Callable[[str], bool | int | float | str], str]] = {
+    "model": (str, "network: gcnv2_tiny, gcnv2, ..., or orb"),
+    "weights": (str, "default, or a weights file"),
+    "runtime": (str, "inference engine, or auto"),
+    "device": (str, "auto, cpu, cuda or cuda:N"),
+    "precision": (str, "auto, fp32, fp16 or bf16"),
+    "threads": (int, "CPU threads of the inference engine; 0: its own choice"),
+    "input_width": (int, "width to which images are resized for the network; 0: not resized"),
+    "input_height": (int, "height to which images are resized for the network; 0: not resized"),
+    "max_keypoints": (int, "at most so many keypoints an image"),
+    "score_threshold": (float, "keypoints score above it; below 0: what the weights recommend"),
+    "nms_radius": (int, "suppression radius in network pixels; -1: scaled with the input size"),
+    "border": (int, "margin without keypoints in network pixels; -1: scaled with the input size"),
+    "image_transport": (str, "raw or compressed"),
+    "queue": (str, "latest: drop older frames; all: keep every frame"),
+    "subscribe_reliability": (str, "best_effort or reliable"),
+    "publish_reliability": (str, "best_effort or reliable"),
+    "autostart": (_boolean, "true: configure and activate at the start"),
+    "use_sim_time": (_boolean, "true: time from /clock"),
+}
+"""Launch arguments that are parameters of the node: how their text is read, and what they mean."""
+
+TOPIC_ARGUMENTS = {
+    "image": "image topic; with image_transport:=compressed the topic without /compressed",
+    "camera_info": "calibration topic",
+}
+"""Launch arguments that name topics of the node."""
+
+PROFILE_VARIABLES = ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE")
+"""Where Fast DDS looks for profiles: since version 3 (ROS 2 Kilted), and before."""
+
+TRANSPORT_VARIABLE = "FASTDDS_BUILTIN_TRANSPORTS"
+
+LARGE_DATA = "LARGE_DATA?max_msg_size=4MB&sockets_size=4MB&non_blocking=true&tcp_negotiation_timeout=50"
+
+TRANSPORTS = ("shared_memory", "large_data", "none")
+
+
+def _environment(context: LaunchContext) -> list[LaunchDescriptionEntity]:
+    """Set Fast DDS up for images, for the node and for what is launched after it, unless the user has done so."""
+    # With large_data a process is deaf to all that run without it, so it is not the default: the camera's driver, RViz
+    # and the recorder would all need it too.
+    transport = LaunchConfiguration("transport").perform(context)
+    if transport == "none":
+        return []
+    chosen = [name for name in (TRANSPORT_VARIABLE, *PROFILE_VARIABLES) if os.environ.get(name)]
+    if chosen:
+        return [LogInfo(msg=f"{chosen[0]} is set: Fast DDS stays as it is")]
+    if transport == "large_data":
+        return [SetEnvironmentVariable(TRANSPORT_VARIABLE, LARGE_DATA)]
+    profile = PathJoinSubstitution([FindPackageShare(PACKAGE), "config", "fastdds", "large_images.xml"])
+    return [SetEnvironmentVariable(name, profile) for name in PROFILE_VARIABLES]
+
+
+def _given_parameters(context: LaunchContext) -> dict[str, bool | int | float | str]:
+    """The parameters that are given as launch arguments."""
+    parameters = {}
+    for name, (read, meaning) in PARAMETER_ARGUMENTS.items():
+        text = LaunchConfiguration(name).perform(context)
+        if not text:
+            continue
+        try:
+            parameters[name] = read(text)
+        except ValueError as error:
+            raise RuntimeError(f"the launch argument {name} cannot be {text!r}; it is: {meaning}") from error
+    return parameters
+
+
+def _node(context: LaunchContext) -> list[LaunchDescriptionEntity]:
+    return [
+        Node(
+            package=PACKAGE,
+            executable="gcnv2_frontend",
+            name=LaunchConfiguration("name"),
+            namespace=LaunchConfiguration("namespace"),
+            parameters=[LaunchConfiguration("params_file"), _given_parameters(context)],
+            remappings=[(topic, LaunchConfiguration(topic)) for topic in TOPIC_ARGUMENTS],
+            ros_arguments=["--log-level", LaunchConfiguration("log_level")],
+            output="screen",
+            emulate_tty=True,
+        )
+    ]
+
+
+def generate_launch_description() -> LaunchDescription:
+    """The arguments, the transport, the node."""
+    arguments = [
+        DeclareLaunchArgument("name", default_value="gcnv2_frontend", description="name of the node"),
+        DeclareLaunchArgument("namespace", default_value="", description="namespace of the node and its topics"),
+        DeclareLaunchArgument(
+            "params_file",
+            default_value=PathJoinSubstitution([FindPackageShare(PACKAGE), "config", "frontend.yaml"]),
+            description="parameter file",
+        ),
+        DeclareLaunchArgument("log_level", default_value="info", description="debug, info, warn, error or fatal"),
+        DeclareLaunchArgument(
+            "transport",
+            default_value=TRANSPORTS[0],
+            choices=list(TRANSPORTS),
+            description="Fast DDS for images, unless its environment variables are set. shared_memory: a larger "
+            "segment, works with all other processes; large_data: TCP, every process must use it; none: untouched",
+        ),
+        *(
+            DeclareLaunchArgument(name, default_value=name, description=meaning)
+            for name, meaning in TOPIC_ARGUMENTS.items()
+        ),
+        *(
+            DeclareLaunchArgument(name, default_value="", description=f"{meaning} (empty: as in params_file)")
+            for name, (_, meaning) in PARAMETER_ARGUMENTS.items()
+        ),
+    ]
+    return LaunchDescription([*arguments, OpaqueFunction(function=_environment), OpaqueFunction(function=_node)])
