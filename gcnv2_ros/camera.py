@@ -277,7 +277,8 @@ class Camera:
 
     def undistort(self, uv: ArrayLike) -> NDArray[np.float64]:
         """Pixels to ideal normalised coordinates (X/Z, Y/Z): (N, 2) to float64 (N, 2), NaN where `rays` is NaN."""
-        pixels = np.asarray(uv, dtype=np.float64).reshape(-1, 2)
+        pixels = np.array(uv, dtype=np.float64).reshape(-1, 2)
+        pixels[np.isnan(pixels).any(axis=1)] = np.nan
         return undistort(self.model, self.coefficients, (pixels - [self.cx, self.cy]) / [self.fx, self.fy])
 
     def rays(self, uv: ArrayLike) -> NDArray[np.float32]:
@@ -313,7 +314,7 @@ class Camera:
             far to the side that the lens model folds them back.
         """
         xyz = np.asarray(points, dtype=np.float64).reshape(-1, 3)
-        z = np.where(xyz[:, 2] > 0, xyz[:, 2], np.nan)
+        z = np.where((xyz[:, 2] > 0) & ~np.isnan(xyz).any(axis=1), xyz[:, 2], np.nan)
         distorted = distort(self.model, self.coefficients, xyz[:, :2] / z[:, None])
         return distorted * [self.fx, self.fy] + [self.cx, self.cy]
 

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from launch.actions import DeclareLaunchArgument, LogInfo, OpaqueFunction, SetEnvironmentVariable
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import Node
+from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.substitutions import FindPackageShare
 
 from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
@@ -57,6 +58,8 @@ TOPIC_ARGUMENTS = {
 PROFILE_VARIABLES = ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE")
 """Where Fast DDS looks for profiles: since version 3 (ROS 2 Kilted), and before."""
 
+BEFORE_KILTED = ("humble", "iron", "jazzy")
+
 TRANSPORT_VARIABLE = "FASTDDS_BUILTIN_TRANSPORTS"
 
 LARGE_DATA = "LARGE_DATA?max_msg_size=4MB&sockets_size=4MB&non_blocking=true&tcp_negotiation_timeout=50"
@@ -77,21 +80,24 @@ def _environment(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     if transport == "large_data":
         return [SetEnvironmentVariable(TRANSPORT_VARIABLE, LARGE_DATA)]
     profile = PathJoinSubstitution([FindPackageShare(PACKAGE), "config", "fastdds", "large_images.xml"])
-    return [SetEnvironmentVariable(name, profile) for name in PROFILE_VARIABLES]
+    variable = PROFILE_VARIABLES[os.environ.get("ROS_DISTRO") in BEFORE_KILTED]
+    return [SetEnvironmentVariable(variable, profile)]
 
 
-def _given_parameters(context: LaunchContext) -> dict[str, bool | int | float | str]:
-    """The parameters that are given as launch arguments."""
-    parameters = {}
+def _given_parameters(context: LaunchContext) -> list[dict[str, bool | int | float | ParameterValue]]:
+    """The parameters that are given as launch arguments: none or one dictionary, for the node action."""
+    parameters: dict[str, bool | int | float | ParameterValue] = {}
     for name, (read, meaning) in PARAMETER_ARGUMENTS.items():
         text = LaunchConfiguration(name).perform(context)
         if not text:
             continue
         try:
-            parameters[name] = read(text)
+            value = read(text)
         except ValueError as error:
             raise RuntimeError(f"the launch argument {name} cannot be {text!r}; it is: {meaning}") from error
-    return parameters
+        # launch_ros reads plain strings as YAML, which makes numbers of some.
+        parameters[name] = ParameterValue(value, value_type=str) if isinstance(value, str) else value
+    return [parameters] if parameters else []
 
 
 def _node(context: LaunchContext) -> list[LaunchDescriptionEntity]:
@@ -101,7 +107,7 @@ def _node(context: LaunchContext) -> list[LaunchDescriptionEntity]:
             executable="gcnv2_frontend",
             name=LaunchConfiguration("name"),
             namespace=LaunchConfiguration("namespace"),
-            parameters=[LaunchConfiguration("params_file"), _given_parameters(context)],
+            parameters=[LaunchConfiguration("params_file"), *_given_parameters(context)],
             remappings=[(topic, LaunchConfiguration(topic)) for topic in TOPIC_ARGUMENTS],
             ros_arguments=["--log-level", LaunchConfiguration("log_level")],
             output="screen",

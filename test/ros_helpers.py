@@ -30,13 +30,14 @@ from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-TIMEOUT = 20.0
+TIMEOUT = 60.0
 """Seconds that anything may take before a test gives up; waits end as soon as their condition holds."""
 
 os.environ["ROS_DOMAIN_ID"] = str(1 + os.getpid() % 100)
 os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
-for _variable in ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE"):
-    os.environ[_variable] = str(REPOSITORY / "config" / "fastdds" / "large_images.xml")
+_BEFORE_KILTED = os.environ.get("ROS_DISTRO") in ("humble", "iron", "jazzy")
+_PROFILE_VARIABLE = "FASTRTPS_DEFAULT_PROFILES_FILE" if _BEFORE_KILTED else "FASTDDS_DEFAULT_PROFILES_FILE"
+os.environ[_PROFILE_VARIABLE] = str(REPOSITORY / "config" / "fastdds" / "large_images.xml")
 os.environ.pop("FASTDDS_BUILTIN_TRANSPORTS", None)
 
 
@@ -146,12 +147,21 @@ class Probe:
         self.node.destroy_node()
         rclpy.try_shutdown(context=self._context)
 
-    def wait_for(self, condition: Callable[[], Any], what: str) -> Any:
-        """Serve callbacks until `condition` returns something true; returns it."""
+    def wait_for(self, condition: Callable[[], Any], what: str, *, meanwhile: Callable[[], Any] | None = None) -> Any:
+        """Serve callbacks until `condition` returns something true; returns it.
+
+        `meanwhile` is called at once and then every half second: for what may be lost, as best-effort messages and
+        those sent before both sides have discovered each other.
+        """
         deadline = time.monotonic() + TIMEOUT
+        again = 0.0
         while not (result := condition()):
-            if time.monotonic() > deadline:
+            now = time.monotonic()
+            if now > deadline:
                 raise AssertionError(f"waited {TIMEOUT:g} s in vain for {what}")
+            if meanwhile is not None and now > again:
+                meanwhile()
+                again = now + 0.5
             self._executor.spin_once(timeout_sec=0.05)
         return result
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ..errors import GCNv2Error
 from ..features import Features
 from ..geometry import warp_homography
-from ..matching import match_mutual
+from ..matching import match
 
 THRESHOLDS = (3.0, 5.0)
 
@@ -69,8 +69,8 @@ def score_pair(first: Features, second: Features, homography: NDArray[np.float64
     repeatability = (
         _share_near(truth[seen], second.uv, THRESHOLDS[0]) + _share_near(backward[seen_back], first.uv, THRESHOLDS[0])
     ) / 2
-    matches = match_mutual(first, second)
-    index_a, index_b = matches.first, matches.second
+    matches = match(first, second)
+    index_a, index_b = matches.index_a, matches.index_b
     error = np.linalg.norm(truth[index_a] - second.uv[index_b], axis=1)[seen[index_a]]
     accuracy = tuple(float(np.mean(error <= limit)) if len(error) else 0.0 for limit in THRESHOLDS)
     return HomographyScores(

@@ -9,12 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..weights import Sampling
 from .suppression import Scratch, suppress
+
+if TYPE_CHECKING:
+    from ..weights import Sampling
 
 Keep = Callable[[NDArray[np.float32]], NDArray[np.bool_]]
 
@@ -125,9 +128,7 @@ def spread(cell: NDArray[np.integer], *, share: int, limit: int) -> NDArray[np.i
     return np.sort(within_share_first[:limit])
 
 
-def refine(
-    scores: NDArray[np.float32], columns: NDArray[np.intp], rows: NDArray[np.intp]
-) -> NDArray[np.float32]:
+def refine(scores: NDArray[np.float32], columns: NDArray[np.intp], rows: NDArray[np.intp]) -> NDArray[np.float32]:
     """Sub-pixel offsets of keypoints.
 
     The maximum of the quadratic surface that fits the logits of a keypoint's 3x3 scores best (least squares). A

@@ -6,7 +6,6 @@ from __future__ import annotations
 import abc
 from collections.abc import Sequence
 from types import TracebackType
-from typing import Union
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +16,7 @@ from .preprocess import check_image
 from .results import ModelInfo, Timings
 
 Image = NDArray[np.uint8]
-Mask = Union[NDArray[np.uint8], NDArray[np.bool_]]
+Mask = NDArray[np.uint8] | NDArray[np.bool_]
 
 
 class Extractor(abc.ABC):

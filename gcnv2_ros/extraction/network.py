@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..features import DESCRIPTOR_BYTES, Features, pack_descriptors
-from ..weights import Weights
 from .decode import DecodeSettings, find_keypoints, sample_descriptors
 from .extractor import Extractor, Image, Mask, marked
 from .options import DecodeOptions, ExtractorOptions, resolved_border, resolved_radius
@@ -18,6 +19,9 @@ from .preprocess import InputGeometry, network_input
 from .results import ModelInfo, Timings
 from .runtimes import Runtime
 from .suppression import Scratch
+
+if TYPE_CHECKING:
+    from ..weights import Weights
 
 FALLBACK_SCORE_THRESHOLD = 1 / 256
 """Used where the weights recommend none: the score of a detector that expects one keypoint a cell and has seen nothing
@@ -113,13 +117,10 @@ class NetworkExtractor(Extractor):
     ) -> Features:
         width, height = geometry.content_size
 
-        def keep(uv: NDArray[np.float32]) -> NDArray[np.bool_]:
-            return marked(mask, geometry.to_image(uv))
-
         keypoints = find_keypoints(
             scores[:height, :width],
             self._settings(decode, geometry.content_size),
-            keep=None if mask is None else keep,
+            keep=None if mask is None else partial(_is_unmasked, mask, geometry),
             scratch=self._scratch,
         )
         channels = sample_descriptors(
@@ -146,3 +147,7 @@ class NetworkExtractor(Extractor):
             bucket_columns=decode.bucket_columns,
             bucket_rows=decode.bucket_rows,
         )
+
+
+def _is_unmasked(mask: Mask, geometry: InputGeometry, uv: NDArray[np.float32]) -> NDArray[np.bool_]:
+    return marked(mask, geometry.to_image(uv))

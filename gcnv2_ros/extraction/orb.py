@@ -67,7 +67,7 @@ class OrbExtractor(Extractor):
     def _extract(self, grays: Sequence[Image], masks: Sequence[Mask | None]) -> list[Features]:
         seconds = np.zeros(3)
         results = []
-        detector = cv2.ORB_create(nfeatures=self._decode_options.max_keypoints)
+        detector = cv2.ORB.create(nfeatures=self._decode_options.max_keypoints)
         for gray, mask in zip(grays, masks):
             marks = [time.perf_counter()]
             geometry = InputGeometry.of((gray.shape[1], gray.shape[0]), self._input_size, 1)
@@ -95,7 +95,7 @@ class OrbExtractor(Extractor):
     ) -> Features:
         if descriptors is None:
             return Features.empty(geometry.image_size)
-        uv = geometry.to_image(cv2.KeyPoint.convert(found))
+        uv = geometry.to_image(np.asarray(cv2.KeyPoint.convert(found)))
         values = np.array([(point.response, point.size, point.angle) for point in found], np.float32)
         order = np.argsort(-values[:, 0], kind="stable")
         if mask is not None:

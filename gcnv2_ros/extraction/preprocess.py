@@ -6,6 +6,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -85,11 +86,12 @@ def resize(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]
         return image
     # cv2.INTER_AREA is only that when neither direction grows.
     shrunk = (min(width, size[0]), min(height, size[1]))
+    resized: NDArray[Any] = image
     if shrunk != (width, height):
-        image = cv2.resize(image, shrunk, interpolation=cv2.INTER_AREA)
+        resized = cv2.resize(resized, shrunk, interpolation=cv2.INTER_AREA)
     if shrunk != size:
-        image = cv2.resize(image, size, interpolation=cv2.INTER_LINEAR)
-    return image
+        resized = cv2.resize(resized, size, interpolation=cv2.INTER_LINEAR)
+    return resized
 
 
 def network_input(images: Sequence[NDArray[np.uint8]], geometries: Sequence[InputGeometry]) -> NDArray[np.float32]:

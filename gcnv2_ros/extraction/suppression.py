@@ -145,7 +145,7 @@ def _visit(values: NDArray[np.float32], radius: int) -> NDArray[np.intp]:
     candidates = np.flatnonzero(values > 0.0)
     candidates = candidates[np.argsort(-values.ravel()[candidates], kind="stable")]
     removed = np.zeros(values.shape, bool)
-    flat_removed = memoryview(removed.ravel())
+    flat_removed = removed.ravel().data
     rows, columns = np.divmod(candidates, values.shape[1])
     side = 2 * radius + 1
     kept = []

@@ -28,6 +28,10 @@ class FeatureNetwork(nn.Module):
 
     name: ClassVar[str]
     stride: ClassVar[int] = STRIDE
+    convF_1: nn.Module
+    convF_2: nn.Module
+    convD_1: nn.Module
+    convD_2: nn.Module
 
     def encode(self, image: Tensor) -> Tensor:
         """Encoder: (B, 1, H, W) in [0, 1] to (B, C, H / 16, W / 16)."""

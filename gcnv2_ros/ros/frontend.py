@@ -223,7 +223,9 @@ class FrontendNode(LifecycleNode):
         if self._worker is not None and timeout and snapshot.silence > timeout:
             expected = f"sensor_msgs/msg/{image_message_type(self._options).__name__}"
             reason = describe_publishers(self, self._image_topic, expected, self._image_qos)
-            self._reporter.warn("silence", f"no image on {self._image_topic} for {snapshot.silence:.0f} s: {reason}")
+            # By reason, so that a change of the reason is told at once.
+            sentence = f"no image on {self._image_topic} for {snapshot.silence:.0f} s: {reason}"
+            self._reporter.warn(f"silence: {reason}", sentence)
 
     def _log_configuration(self, pipeline: Pipeline) -> None:
         info = pipeline.info

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The node's parameters as config/frontend.yaml and as a Markdown table, both made from the one table.
 
-``python -m gcnv2_ros.ros.parameter_docs yaml > config/frontend.yaml`` writes the file anew; with ``markdown`` instead of
-``yaml`` it prints the table.
+``python -m gcnv2_ros.ros.parameter_docs yaml > config/frontend.yaml`` writes the file anew; ``markdown`` in place of
+``yaml`` prints the table.
 """
 
 from __future__ import annotations

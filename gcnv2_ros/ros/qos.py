@@ -72,6 +72,9 @@ def describe_publishers(node: Node, topic: str, message_type: str, qos: QoSProfi
     remarks = []
     for publisher in publishers:
         name = f"{publisher.node_namespace.rstrip('/')}/{publisher.node_name}"
+        if "_UNKNOWN_" in name:
+            # The endpoint is known and its node not yet, or it is no ROS node at all.
+            name = "somebody"
         offered = publisher.qos_profile.reliability
         if publisher.topic_type != message_type:
             remarks.append(f"{name} publishes {publisher.topic_type} there, expected {message_type}")

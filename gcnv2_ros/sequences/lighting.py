@@ -116,20 +116,31 @@ def _shell_count(shapes: Sequence[tuple[int, int]]) -> int:
 
 def _blocked(starts: NDArray[np.float32], ends: NDArray[np.float32], boxes: Sequence[Box]) -> NDArray[np.bool_]:
     """Whether a box lies between each start (N, 3) and its end (N, 3) or the common one (3,)."""
+    origin = np.ascontiguousarray(starts.T)
+    span = np.ascontiguousarray((ends - starts).T)
+    length = np.sqrt(np.sum(span**2, axis=0))
+    heading = span / length
     blocked = np.zeros(len(starts), bool)
     for box in boxes:
-        x, y, _ = box.right
-        axes = np.array([[x, y, 0.0], [y, -x, 0.0], [0.0, 0.0, 1.0]], np.float32)
-        origin = axes @ (starts - box.centre.astype(np.float32)).T
-        step = axes @ (ends - starts).T
-        step[np.abs(step) < 1e-7] = 1e-7
-        enter, leave = np.full(len(starts), 0.0, np.float32), np.full(len(starts), 0.999, np.float32)
-        for along, rate, extent in zip(origin, step, box.size, strict=True):
-            reach = np.float32(extent / 2) / np.abs(rate)
-            middle = -along / rate
+        # Most boxes are far from most rays: only where a ray meets the ball around a box is the box itself tested.
+        radius = np.float32(0.5 * np.linalg.norm(box.size))
+        x, y, z = (np.float32(value) - row for value, row in zip(box.centre, origin, strict=True))
+        along = x * heading[0] + y * heading[1] + z * heading[2]
+        near = (x * x + y * y + z * z - along * along <= radius**2) & (along > -radius) & (along < length + radius)
+        chosen = np.flatnonzero(near & ~blocked)
+        right = box.right.astype(np.float32)
+        enter, leave = np.zeros(len(chosen), np.float32), np.full(len(chosen), 0.999, np.float32)
+        x, y, z, dx, dy, dz = (row[chosen] for row in (x, y, z, *span))
+        for position, rate, extent in (
+            (right[0] * x + right[1] * y, right[0] * dx + right[1] * dy, box.size[0]),
+            (right[1] * x - right[0] * y, right[1] * dx - right[0] * dy, box.size[1]),
+            (z, dz, box.size[2]),
+        ):
+            rate = np.where(np.abs(rate) < 1e-7, np.float32(1e-7), rate)
+            middle, reach = position / rate, np.float32(extent / 2) / np.abs(rate)
             np.maximum(enter, middle - reach, out=enter)
             np.minimum(leave, middle + reach, out=leave)
-        blocked |= (enter < leave) & (leave > 1e-3)
+        blocked[chosen] = (enter < leave) & (leave > 1e-3)
     return blocked
 
 

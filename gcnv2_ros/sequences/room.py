@@ -200,11 +200,15 @@ class SyntheticRoom(Sequence):
 
     def depth(self, index: int) -> NDArray[np.float32]:
         """Depth of a frame, float32 (H, W) metres, exact at pixel centres, without rendering its image."""
-        return self._scene.depth(self.pose(index), self._depth_grid)
+        return self.depth_from(self.pose(index))
 
-    def camera_space(self) -> NDArray[np.float64]:
-        """Lowest and highest corner of the space that the camera stays in, float64 (2, 3), metres in the world."""
-        return self._layout.free.copy()
+    def depth_from(self, pose: NDArray[np.float64]) -> NDArray[np.float32]:
+        """Depth from any place in the camera's space, such as the right camera's, as `depth`."""
+        return self._scene.depth(pose, self._depth_grid)
+
+    def room_size(self) -> NDArray[np.float64]:
+        """Extent in x, y and z, float64 (3,) metres; the world's origin is in the middle of the floor, z is up."""
+        return self._layout.size.copy()
 
     def obstacles(self) -> NDArray[np.float64]:
         """Lowest and highest corners of the bounding boxes of everything in the room, float64 (B, 2, 3)."""

@@ -135,7 +135,9 @@ def fetch_wheel(name: str, version: str, folder: Path) -> FetchedPackage:
         run([*command, "--dest", ".", f"{name}=={version}"], package=name, folder=folder)
         present = sorted(folder.glob(f"{stem}-{version}-*.whl"))
         if not present:
-            raise PackageError(f"package {name}: pip download ended well but left no {stem}-{version}-*.whl in {folder}")
+            raise PackageError(
+                f"package {name}: pip download ended well but left no {stem}-{version}-*.whl in {folder}"
+            )
     return FetchedPackage(name, version, present[0], sha256_of(present[0]))
 
 
@@ -181,7 +183,9 @@ def _members(package: FetchedPackage, path: Path, prefix: str) -> Iterator[tuple
     try:
         archive = zipfile.ZipFile(path)
     except (OSError, zipfile.BadZipFile) as reason:
-        raise PackageError(f"package {package.name} {package.version}: {path.name} cannot be read: {reason}") from reason
+        raise PackageError(
+            f"package {package.name} {package.version}: {path.name} cannot be read: {reason}"
+        ) from reason
     for name in archive.namelist():
         if not name.endswith("/"):
             yield prefix + name, functools.partial(archive.read, name)

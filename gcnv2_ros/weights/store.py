@@ -73,8 +73,8 @@ def load_weights(source: str | Path, *, model: str) -> Weights:
     NetworkError
         If there is no network of that name.
     """
-    path = _shipped_file(model) if str(source) == DEFAULT_SOURCE else Path(source).expanduser()
     expected = _expected_shapes(model)
+    path = _shipped_file(model) if str(source) == DEFAULT_SOURCE else Path(source).expanduser()
     raw = read_weights_file(path)
     metadata = _metadata_of(raw, path, model)
     if metadata.model != model:
@@ -171,11 +171,16 @@ def convert_weights(
     if model is None:
         model = _model_of(Path(source).expanduser())
     weights = load_weights(source, model=model)
-    changes = {"sampling": sampling, "score_thresholds": score_thresholds, "licence": licence}
-    metadata = replace(weights.metadata, **{name: value for name, value in changes.items() if value is not None})
-    if "converted_from" not in metadata.training:
-        provenance = {"converted_from": {"file": weights.path.name, "sha256": weights.sha256}}
-        metadata = replace(metadata, training={**metadata.training, **provenance})
+    metadata = weights.metadata
+    origin = {"converted_from": {"file": weights.path.name, "sha256": weights.sha256}}
+    metadata = replace(
+        metadata,
+        sampling=metadata.sampling if sampling is None else sampling,
+        score_thresholds=metadata.score_thresholds if score_thresholds is None else score_thresholds,
+        licence=metadata.licence if licence is None else licence,
+        # The first file in a chain of conversions is the one that tells where the weights come from.
+        training={**origin, **metadata.training},
+    )
     save_weights(target, weights.state_dict, metadata, dtype=dtype)
     return metadata
 

@@ -4,13 +4,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ...weights import Weights
 from ..options import ExtractionError, ExtractorOptions
+
+if TYPE_CHECKING:
+    from ...weights import Weights
 
 _RUNTIMES = ("torch",)
 

@@ -53,9 +53,9 @@ class TorchRuntime:
         network = create_network(model)
         network.load_state_dict(weights.state_dict)
         self.stride = network.stride
-        self._network: FeatureNetwork | None = network.eval().to(
-            self._device, self._dtype, memory_format=torch.channels_last
-        )
+        network.eval().to(self._device, self._dtype)
+        # torch's type stubs know this argument only together with others.
+        self._network: FeatureNetwork | None = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def infer(self, batch: NDArray[np.float32]) -> RawFeatures:
         """Run the network on float32 (B, 1, H, W) in [0, 1]."""

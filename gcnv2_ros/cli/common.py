@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Options that several subcommands share."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ..extraction import DecodeOptions, ExtractorOptions
+
+
+def add_extractor_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what an extractor is built from, named as the node's parameters."""
+    group = parser.add_argument_group("extractor")
+    group.add_argument("--model", default="gcnv2_tiny", help="network, or orb (default: %(default)s)")
+    group.add_argument("--weights", default="default", help="weights file (default: what the package ships)")
+    group.add_argument("--runtime", default="auto", help="inference engine (default: %(default)s)")
+    group.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: %(default)s)")
+    group.add_argument("--precision", default="auto", help="auto, fp32, fp16 or bf16 (default: %(default)s)")
+    group.add_argument(
+        "--input-size", default="", metavar="WxH", help="network input, e.g. 320x240 (default: the image's own size)"
+    )
+    group.add_argument("--max-keypoints", type=int, default=1000, help="at most so many (default: %(default)s)")
+    group.add_argument(
+        "--score-threshold", type=float, default=None, help="lowest score (default: what the weights recommend)"
+    )
+
+
+def extractor_options(arguments: argparse.Namespace) -> ExtractorOptions:
+    """`ExtractorOptions` from the arguments of `add_extractor_arguments`."""
+    from ..extraction import ExtractorOptions
+
+    width, height = parse_size(arguments.input_size)
+    return ExtractorOptions(
+        model=arguments.model,
+        weights=arguments.weights,
+        runtime=arguments.runtime,
+        device=arguments.device,
+        precision=arguments.precision,
+        input_width=width,
+        input_height=height,
+    )
+
+
+def decode_options(arguments: argparse.Namespace) -> DecodeOptions:
+    """`DecodeOptions` from the arguments of `add_extractor_arguments`."""
+    from ..extraction import DecodeOptions
+
+    return DecodeOptions(max_keypoints=arguments.max_keypoints, score_threshold=arguments.score_threshold)
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """Read ``WxH``; an empty text is (0, 0).
+
+    Raises
+    ------
+    ExtractionError
+        If the text is something else.
+    """
+    from ..extraction import ExtractionError
+
+    if not text:
+        return (0, 0)
+    width, _, height = text.partition("x")
+    if not (width.isdecimal() and height.isdecimal()):
+        raise ExtractionError(f"a size is written as WIDTHxHEIGHT, e.g. 320x240, got {text!r}")
+    return int(width), int(height)

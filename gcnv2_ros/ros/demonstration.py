@@ -1,0 +1,212 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Playing a sequence to the real node, as a process of its own over real DDS, and collecting what it publishes."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import rclpy
+from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.context import Context
+from rclpy.executors import SingleThreadedExecutor
+from sensor_msgs.msg import PointCloud2
+from std_msgs.msg import String
+
+from ..errors import GCNv2Error
+from ..features import Features
+from ..sequences import Frame, Sequence
+from ..transport import LARGE_DATA, TRANSPORT_VARIABLE, is_chosen_by_user
+from .features_msg import decode_features
+from .player import Player
+from .qos import LATCHED, volatile_qos
+
+_START_SECONDS = 60.0
+_DRAIN_SECONDS = 3.0
+_NODE = "/gcnv2_frontend"
+
+
+class DemonstrationError(GCNv2Error):
+    """The node did not start, or stopped."""
+
+
+@dataclass(frozen=True)
+class Demonstration:
+    """What came of playing a sequence to the node.
+
+    Attributes
+    ----------
+    published
+        Number of frames played.
+    seconds
+        Time from the first to the last of them.
+    features
+        What the node published, by frame index.
+    latency
+        Seconds from publishing a frame to receiving its features, by frame index.
+    model_info
+        What the node says of its model.
+    diagnostics
+        The node's last diagnostics before it was stopped.
+    """
+
+    published: int
+    seconds: float
+    features: dict[int, Features]
+    latency: dict[int, float]
+    model_info: dict[str, Any]
+    diagnostics: dict[str, str]
+
+
+class _Preloaded(Sequence):
+    """Frames in memory, so that rendering or decoding does not delay the playing."""
+
+    def __init__(self, sequence: Sequence, frames: list[Frame]) -> None:
+        self.name = sequence.name
+        self.camera = sequence.camera
+        self._frames = frames
+
+    def __len__(self) -> int:
+        return len(self._frames)
+
+    def __getitem__(self, index: int) -> Frame:
+        return self._frames[self._position(index)]
+
+
+def run_demonstration(
+    sequence: Sequence,
+    frames: list[Frame],
+    *,
+    parameters: Mapping[str, Any],
+    rate: float = 1.0,
+    say: Callable[[str], None],
+) -> Demonstration:
+    """Start the node, play `frames` to it, stop it.
+
+    Parameters
+    ----------
+    sequence
+        Where the frames are from; gives the calibration.
+    frames
+        What is played, at the times of their stamps.
+    parameters
+        Parameters of the node.
+    rate
+        Speed relative to the stamps.
+    say
+        Called with a line of progress.
+
+    Raises
+    ------
+    DemonstrationError
+        If the node does not come up or dies; the sentence has what it printed last.
+    """
+    # A domain of its own, so that neither a robot on the network nor another demonstration is disturbed.
+    domain = random.SystemRandom().randint(1, 100)
+    environment = {**os.environ, "ROS_DOMAIN_ID": str(domain), "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
+    if not is_chosen_by_user(environment):
+        environment[TRANSPORT_VARIABLE] = LARGE_DATA
+    os.environ.update({name: environment[name] for name in environment if os.environ.get(name) != environment[name]})
+    arguments = [item for name, value in parameters.items() for item in ("-p", f"{name}:={_text(value)}")]
+    command = [sys.executable, "-m", "gcnv2_ros.ros.frontend", "--ros-args", *arguments]
+    with tempfile.TemporaryFile("w+") as log:
+        process = subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT)
+        try:
+            return _play(_Preloaded(sequence, frames), process, domain, rate, say)
+        except DemonstrationError as error:
+            log.seek(0)
+            last = "\n".join(log.read().strip().splitlines()[-8:])
+            raise DemonstrationError(f"{error}; it printed:\n{last}") from error
+        finally:
+            process.terminate()
+            try:
+                process.wait(15)
+            except subprocess.TimeoutExpired:
+                process.kill()
+
+
+def _play(
+    sequence: _Preloaded, process: subprocess.Popen, domain: int, rate: float, say: Callable[[str], None]
+) -> Demonstration:
+    context = Context()
+    rclpy.init(context=context, domain_id=domain)
+    executor = SingleThreadedExecutor(context=context)
+    try:
+        node = rclpy.create_node("gcnv2_demo", context=context)
+        executor.add_node(node)
+        index_of = {frame.stamp_ns: frame.index for frame in sequence}
+        sent: dict[int, float] = {}
+        features: dict[int, Features] = {}
+        latency: dict[int, float] = {}
+        info: dict[str, Any] = {}
+        diagnostics: dict[str, str] = {}
+
+        def on_features(message: PointCloud2) -> None:
+            now = time.monotonic()
+            stamp = message.header.stamp.sec * 1_000_000_000 + message.header.stamp.nanosec
+            index = index_of[stamp]
+            features[index] = decode_features(message, image_size=_size(sequence[0])).features
+            latency[index] = now - sent[index]
+
+        def on_diagnostics(message: DiagnosticArray) -> None:
+            for status in message.status:
+                diagnostics.update({entry.key: entry.value for entry in status.values})
+
+        node.create_subscription(PointCloud2, f"{_NODE}/features", on_features, volatile_qos("reliable", 1000))
+        node.create_subscription(String, f"{_NODE}/model_info", lambda m: info.update(json.loads(m.data)), LATCHED)
+        node.create_subscription(DiagnosticArray, "/diagnostics", on_diagnostics, 10)
+        # Best effort, as camera drivers publish.
+        player = Player(node, sequence, reliability="best_effort")
+        say("waiting for the node")
+        deadline = time.monotonic() + _START_SECONDS
+        while not (player.subscriptions and info and node.count_publishers(f"{_NODE}/features")):
+            executor.spin_once(timeout_sec=0.1)
+            if process.poll() is not None:
+                raise DemonstrationError(f"the node ended with exit code {process.returncode} before the first frame")
+            if time.monotonic() > deadline:
+                raise DemonstrationError(f"the node did not come up within {_START_SECONDS:g} s")
+        say(f"playing {len(sequence)} frames")
+        seconds = 0.0
+
+        def play() -> None:
+            nonlocal seconds
+            seconds = player.play(rate=rate, on_frame=lambda index, due: sent.update({index: time.monotonic()}))
+
+        thread = threading.Thread(target=play)
+        thread.start()
+        end = float("inf")
+        while time.monotonic() < end and len(features) < len(sequence):
+            executor.spin_once(timeout_sec=0.05)
+            if process.poll() is not None:
+                thread.join()
+                raise DemonstrationError(f"the node ended with exit code {process.returncode} while frames were played")
+            if not thread.is_alive() and end == float("inf"):
+                end = time.monotonic() + _DRAIN_SECONDS
+        thread.join()
+        # Diagnostics come once a second: wait for one that has seen the last frame.
+        diagnostics.clear()
+        end = time.monotonic() + _DRAIN_SECONDS
+        while not diagnostics and time.monotonic() < end:
+            executor.spin_once(timeout_sec=0.1)
+        return Demonstration(len(sequence), seconds, features, latency, info, diagnostics)
+    finally:
+        executor.shutdown()
+        rclpy.try_shutdown(context=context)
+
+
+def _size(frame: Frame) -> tuple[int, int]:
+    return frame.image.shape[1], frame.image.shape[0]
+
+
+def _text(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+

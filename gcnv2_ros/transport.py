@@ -1,0 +1,19 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How Fast DDS must be set up for camera images; nothing here imports ROS."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+TRANSPORT_VARIABLE = "FASTDDS_BUILTIN_TRANSPORTS"
+
+LARGE_DATA = "LARGE_DATA?max_msg_size=4MB&sockets_size=4MB&non_blocking=true&tcp_negotiation_timeout=50"
+"""Value of `TRANSPORT_VARIABLE` with which images pass between processes without loss."""
+
+PROFILE_VARIABLES = ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE")
+"""Where Fast DDS looks for profiles: since version 3 (ROS 2 Kilted), and before."""
+
+
+def is_chosen_by_user(environment: Mapping[str, str]) -> bool:
+    """Whether the environment already says which transports or profiles Fast DDS is to use."""
+    return any(environment.get(name) for name in (TRANSPORT_VARIABLE, *PROFILE_VARIABLES))

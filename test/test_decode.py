@@ -1,0 +1,252 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Decoding: suppression against a plain loop, order of steps, sub-pixel positions, sampling of descriptors."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gcnv2_ros.extraction.decode import DecodeSettings, find_keypoints, refine, sample_descriptors, spread
+from gcnv2_ros.extraction.suppression import Scratch, suppress
+
+PLAIN = DecodeSettings(
+    max_keypoints=1000,
+    score_threshold=0.1,
+    nms_radius=4,
+    border=0,
+    subpixel=False,
+    bucket_columns=0,
+    bucket_rows=0,
+)
+
+
+def reference_suppression(scores: np.ndarray, threshold: float, radius: int) -> list[tuple[int, int]]:
+    """Visit by descending score, then row-major; keep what is there, remove its neighbourhood."""
+    height, width = scores.shape
+    pixels = [
+        (-scores[y, x], y, x) for y in range(height) for x in range(width) if scores[y, x] > np.float32(threshold)
+    ]
+    removed = np.zeros(scores.shape, bool)
+    kept = []
+    for _, y, x in sorted(pixels):
+        if not removed[y, x]:
+            kept.append((x, y))
+            removed[max(y - radius, 0) : y + radius + 1, max(x - radius, 0) : x + radius + 1] = True
+    return kept
+
+
+def pairs(columns: np.ndarray, rows: np.ndarray) -> list[tuple[int, int]]:
+    return list(zip(columns.tolist(), rows.tolist()))
+
+
+@st.composite
+def score_maps(draw: st.DrawFn) -> np.ndarray:
+    """Noise of a drawn number of levels (few levels: many equal scores), rough or smooth."""
+    shape = (draw(st.integers(1, 50)), draw(st.integers(1, 50)))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    levels = draw(st.sampled_from([1, 2, 5, 50, 10**6]))
+    values = rng.random(shape)
+    if draw(st.booleans()):
+        values = (values + np.roll(values, 1, 0) + np.roll(values, 1, 1) + np.roll(values, -1, 0)) / 4
+    return (np.floor(values * levels) / levels).astype(np.float32)
+
+
+thresholds = st.sampled_from([0.0, 0.2, 0.5, 0.9])
+radii = st.integers(0, 9)
+
+
+@settings(deadline=None, max_examples=200)
+@given(score_maps(), thresholds, radii)
+def test_suppression_keeps_what_a_plain_loop_keeps(scores: np.ndarray, threshold: float, radius: int) -> None:
+    expected = reference_suppression(scores, threshold, radius)
+    assert pairs(*suppress(scores, threshold=threshold, radius=radius)) == expected
+
+
+@settings(deadline=None, max_examples=100)
+@given(score_maps(), thresholds, radii, st.integers(1, 30))
+def test_a_limit_changes_nothing_for_the_first_accepted(
+    scores: np.ndarray, threshold: float, radius: int, limit: int
+) -> None:
+    def accept(columns: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        return (columns + rows) % 3 > 0
+
+    expected = [(x, y) for x, y in reference_suppression(scores, threshold, radius) if (x + y) % 3 > 0]
+    columns, rows = suppress(scores, threshold=threshold, radius=radius, limit=limit, accept=accept)
+    accepted = accept(columns, rows)
+    assert pairs(columns[accepted], rows[accepted])[:limit] == expected[:limit]
+
+
+def test_a_large_map_takes_rounds_and_visits_alike() -> None:
+    rng = np.random.default_rng(5)
+    noise = rng.random((240, 320), dtype=np.float32)
+    ramp = np.add.outer(np.linspace(0, 0.4, 240), np.linspace(0, 0.5, 320)).astype(np.float32)
+    for scores in (noise, noise**6, ramp, (noise + 9 * ramp) / 10, np.full_like(noise, 0.5)):
+        expected = reference_suppression(scores, 0.01, 4)
+        assert pairs(*suppress(scores, threshold=0.01, radius=4)) == expected
+        assert pairs(*suppress(scores, threshold=0.01, radius=4, limit=300))[:300] == expected[:300]
+
+
+def test_scratch_memory_carries_nothing_from_call_to_call() -> None:
+    rng = np.random.default_rng(6)
+    scratch = Scratch()
+    for shape, radius in (((30, 40), 4), ((30, 40), 4), ((20, 50), 2), ((28, 38), 5), ((30, 40), 4)):
+        scores = rng.random(shape, dtype=np.float32)
+        found = suppress(scores, threshold=0.3, radius=radius, scratch=scratch)
+        assert pairs(*found) == reference_suppression(scores, 0.3, radius)
+
+
+def test_a_map_that_is_part_of_a_larger_one_is_read_as_such() -> None:
+    padded = np.random.default_rng(7).random((48, 64), dtype=np.float32)
+    part = padded[:41, :55]
+    assert pairs(*suppress(part, threshold=0.2, radius=3)) == reference_suppression(part, 0.2, 3)
+
+
+def test_nan_is_never_a_keypoint() -> None:
+    scores = np.full((20, 20), np.nan, np.float32)
+    scores[5, 7] = 0.5
+    assert pairs(*suppress(scores, threshold=0.1, radius=3)) == [(7, 5)]
+
+
+def test_the_threshold_itself_is_not_enough() -> None:
+    scores = np.zeros((20, 20), np.float32)
+    scores[4, 4], scores[12, 12] = 0.25, np.nextafter(np.float32(0.25), np.float32(1))
+    found = find_keypoints(scores, replace(PLAIN, score_threshold=0.25))
+    assert found.uv.tolist() == [[12, 12]]
+
+
+def test_a_point_in_the_border_suppresses_before_it_is_dropped() -> None:
+    scores = np.zeros((40, 40), np.float32)
+    scores[7, 20], scores[9, 20], scores[30, 30] = 0.9, 0.8, 0.5
+    found = find_keypoints(scores, replace(PLAIN, border=8))
+    assert found.uv.tolist() == [[30, 30]]
+
+
+def test_the_border_is_as_wide_on_every_side() -> None:
+    scores = np.full((40, 50), 0.5, np.float32)
+    found = find_keypoints(scores, replace(PLAIN, border=8, nms_radius=0, max_keypoints=10**4))
+    assert found.uv.min(axis=0).tolist() == [8, 8]
+    assert found.uv.max(axis=0).tolist() == [50 - 9, 40 - 9]
+    assert len(found.uv) == (50 - 16) * (40 - 16)
+
+
+def test_masked_points_suppress_but_do_not_take_places() -> None:
+    scores = np.zeros((40, 40), np.float32)
+    scores[10, 10], scores[10, 12], scores[30, 30], scores[30, 10] = 0.9, 0.8, 0.7, 0.6
+
+    def keep(uv: np.ndarray) -> np.ndarray:
+        return uv[:, 0] > 11
+
+    found = find_keypoints(scores, replace(PLAIN, max_keypoints=1), keep=keep)
+    assert found.uv.tolist() == [[30, 30]]
+
+
+def test_the_best_are_taken_in_descending_order() -> None:
+    scores = np.random.default_rng(8).random((60, 80), dtype=np.float32)
+    everything = find_keypoints(scores, PLAIN)
+    best = find_keypoints(scores, replace(PLAIN, max_keypoints=17))
+    assert len(best.uv) == 17
+    np.testing.assert_array_equal(best.uv, everything.uv[:17])
+    assert (np.diff(everything.score) <= 0).all()
+    columns, rows = best.uv.astype(int).T
+    np.testing.assert_array_equal(best.score, scores[rows, columns])
+
+
+def test_nothing_above_the_threshold_gives_no_keypoints() -> None:
+    found = find_keypoints(np.zeros((32, 32), np.float32), replace(PLAIN, subpixel=True))
+    assert found.uv.shape == (0, 2)
+    assert found.score.shape == (0,)
+
+
+def test_buckets_spread_keypoints_over_the_image() -> None:
+    scores = np.random.default_rng(9).random((80, 80), dtype=np.float32) * 0.4 + 0.1
+    scores[:40, :40] += 0.5
+    plain = find_keypoints(scores, replace(PLAIN, max_keypoints=40))
+    spread_out = find_keypoints(scores, replace(PLAIN, max_keypoints=40, bucket_columns=2, bucket_rows=2))
+    assert (plain.uv < 40).all()
+    quadrant = (spread_out.uv >= 40) @ [1, 2]
+    assert np.bincount(quadrant, minlength=4).tolist() == [10, 10, 10, 10]
+    assert (np.diff(spread_out.score) <= 0).all()
+
+
+def test_places_that_a_cell_does_not_fill_go_to_the_best_of_the_rest() -> None:
+    cell = np.array([0, 0, 0, 1, 0, 0, 1, 0])
+    assert spread(cell, share=2, limit=4).tolist() == [0, 1, 3, 6]
+    assert spread(cell, share=2, limit=6).tolist() == [0, 1, 2, 3, 4, 6]
+    assert spread(cell, share=3, limit=100).tolist() == list(range(8))
+    assert spread(cell, share=1, limit=1).tolist() == [0]
+
+
+@given(st.floats(-0.5, 0.5), st.floats(-0.5, 0.5), st.floats(0, np.pi), st.floats(0.8, 2.5), st.floats(0.8, 2.5))
+def test_a_quadratic_peak_of_logits_is_found_exactly(x: float, y: float, turn: float, wide: float, high: float) -> None:
+    columns, rows = np.meshgrid(np.arange(21) - 10 - x, np.arange(17) - 8 - y)
+    along = (columns * np.cos(turn) + rows * np.sin(turn)) / wide
+    across = (rows * np.cos(turn) - columns * np.sin(turn)) / high
+    logits = 1.0 - 0.5 * (along**2 + across**2)
+    scores = (1 / (1 + np.exp(-logits))).astype(np.float32)
+    offsets = refine(scores, np.array([10]), np.array([8]))
+    np.testing.assert_allclose(offsets, [[x, y]], atol=2e-3)
+
+
+def test_refined_gaussian_peaks_are_much_nearer_to_the_truth_than_pixels() -> None:
+    rng = np.random.default_rng(10)
+    errors = []
+    for _ in range(200):
+        centre = rng.uniform(-0.5, 0.5, 2)
+        rows, columns = np.mgrid[-8:9, -8:9]
+        squared = (columns - centre[0]) ** 2 + (rows - centre[1]) ** 2
+        scores = (0.5 * np.exp(-squared / 2) + 0.01).astype(np.float32)
+        errors.append(refine(scores, np.array([8]), np.array([8]))[0] - centre)
+    assert np.linalg.norm(errors, axis=1).max() < 0.1
+
+
+def test_refinement_moves_at_most_half_a_pixel_and_not_at_edges_or_on_plateaus() -> None:
+    scores = np.full((10, 10), 0.2, np.float32)
+    scores[5, 6], scores[5, 5] = 0.9, 0.6
+    assert (np.abs(refine(scores, np.array([5]), np.array([5]))) <= 0.5).all()
+    corners = np.array([0, 9, 0, 9]), np.array([0, 0, 9, 9])
+    assert not refine(scores, *corners).any()
+    assert not refine(np.ones((10, 10), np.float32), np.array([4]), np.array([4])).any()
+
+
+def grid_sample(dense: np.ndarray, grid: np.ndarray, *, align_corners: bool) -> np.ndarray:
+    sampled = torch.nn.functional.grid_sample(
+        torch.from_numpy(dense)[None],
+        torch.from_numpy(grid.astype(np.float32))[None, None],
+        padding_mode="border",
+        align_corners=align_corners,
+    )
+    return sampled[0, :, 0].T.numpy()
+
+
+@pytest.mark.parametrize("cells", [(2, 3), (15, 20), (1, 4), (3, 1)])
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_descriptors_are_sampled_as_torch_does(cells: tuple[int, int], channels_last: bool) -> None:
+    rng = np.random.default_rng(11)
+    height, width = cells
+    dense = rng.standard_normal((256, height, width)).astype(np.float32)
+    given_map = np.ascontiguousarray(dense.transpose(1, 2, 0)).transpose(2, 0, 1) if channels_last else dense
+    size = np.array([width, height]) * 16
+    uv = rng.uniform(-0.5, size - 0.5, (200, 2)).astype(np.float32)
+    half_pixel = sample_descriptors(given_map, uv, stride=16, sampling="half_pixel")
+    np.testing.assert_allclose(half_pixel, grid_sample(dense, (2 * uv + 1) / size - 1, align_corners=False), atol=1e-4)
+    legacy = sample_descriptors(given_map, uv, stride=16, sampling="legacy")
+    np.testing.assert_allclose(legacy, grid_sample(dense, uv / (size / 2) - 1, align_corners=True), atol=1e-4)
+
+
+def test_the_centre_of_a_cell_reads_that_cell() -> None:
+    dense = np.random.default_rng(12).standard_normal((8, 5, 6)).astype(np.float32)
+    uv = np.array([[16 * 4 + 7.5, 16 * 3 + 7.5], [7.5, 7.5], [16 * 5 + 7.5, 16 * 4 + 7.5]], np.float32)
+    sampled = sample_descriptors(dense, uv, stride=16, sampling="half_pixel")
+    np.testing.assert_array_equal(sampled, [dense[:, 3, 4], dense[:, 0, 0], dense[:, 4, 5]])
+
+
+def test_no_keypoints_have_no_descriptors() -> None:
+    sampled = sample_descriptors(
+        np.zeros((256, 3, 4), np.float32), np.zeros((0, 2), np.float32), stride=16, sampling="half_pixel"
+    )
+    assert sampled.shape == (0, 256)

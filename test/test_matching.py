@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Matching against a brute-force search."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as npst
+
+from gcnv2_ros.features import Features
+from gcnv2_ros.matching import MatchingError, match, match_descriptors
+
+# Two bytes of few values: many equal descriptors and equal distances.
+descriptors = npst.arrays(np.uint8, st.tuples(st.integers(0, 30), st.just(2)), elements=st.sampled_from([0, 1, 3, 255]))
+
+
+def hamming(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    return np.unpackbits(a[:, None] ^ b[None], axis=2).sum(axis=2, dtype=int)
+
+
+def brute_force(
+    distances: np.ndarray, *, mutual: bool, ratio: float | None, max_distance: float | None
+) -> list[tuple[int, int, float]]:
+    found = []
+    if distances.size == 0:
+        return found
+    for i, row in enumerate(distances):
+        j = int(row.argmin())
+        others = np.delete(row, j)
+        if mutual and int(distances[:, j].argmin()) != i:
+            continue
+        if ratio is not None and len(others) and not row[j] < ratio * others.min():
+            continue
+        if max_distance is not None and row[j] > max_distance:
+            continue
+        found.append((i, j, float(row[j])))
+    return found
+
+
+@given(
+    descriptors,
+    descriptors,
+    st.booleans(),
+    st.sampled_from([None, 0.7, 1.0]),
+    st.sampled_from([None, 0.0, 3.0]),
+)
+def test_hamming_matches_are_those_of_brute_force(
+    a: np.ndarray, b: np.ndarray, mutual: bool, ratio: float | None, max_distance: float | None
+) -> None:
+    matches = match_descriptors(a, b, mutual=mutual, ratio=ratio, max_distance=max_distance)
+    expected = brute_force(hamming(a, b), mutual=mutual, ratio=ratio, max_distance=max_distance)
+    found = zip(matches.index_a.tolist(), matches.index_b.tolist(), matches.distance.tolist())
+    assert list(found) == expected
+
+
+@settings(max_examples=5, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.sampled_from([255, 256, 257, 700]))
+def test_many_descriptors_match_as_few_do(seed: int, count: int) -> None:
+    rng = np.random.default_rng(seed)
+    a = rng.integers(0, 256, (count, 32), dtype=np.uint8)
+    b = rng.integers(0, 256, (300, 32), dtype=np.uint8)
+    matches = match_descriptors(a, b, ratio=0.95)
+    expected = brute_force(hamming(a, b), mutual=True, ratio=0.95, max_distance=None)
+    assert list(zip(matches.index_a.tolist(), matches.index_b.tolist(), matches.distance.tolist())) == expected
+
+
+def test_distances_of_floats_are_euclidean() -> None:
+    a = np.array([[0.0, 0.0], [10.0, 0.0]], np.float32)
+    b = np.array([[9.0, 0.0], [3.0, 4.0], [-50.0, 0.0]], np.float32)
+    matches = match_descriptors(a, b, metric="l2")
+    assert matches.index_a.tolist() == [0, 1]
+    assert matches.index_b.tolist() == [1, 0]
+    np.testing.assert_allclose(matches.distance, [5.0, 1.0], rtol=1e-6)
+
+
+def test_a_shuffled_set_finds_itself() -> None:
+    rng = np.random.default_rng(3)
+    a = rng.integers(0, 256, (500, 32), dtype=np.uint8)
+    order = rng.permutation(500)
+    matches = match_descriptors(a[order], a)
+    np.testing.assert_array_equal(matches.index_b, order)
+    assert not matches.distance.any()
+
+
+def test_features_are_matched_by_their_own_metric() -> None:
+    bits = Features(np.zeros((1, 2)), np.ones(1), np.zeros((1, 32), np.uint8), (64, 64))
+    floats = Features(np.zeros((1, 2)), np.ones(1), np.zeros((1, 32), np.float32), (64, 64), metric="l2")
+    assert len(match(bits, bits)) == len(match(floats, floats)) == 1
+    assert len(match(bits, Features.empty((64, 64)))) == 0
+    with pytest.raises(MatchingError, match="hamming and l2"):
+        match(bits, floats)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"ratio": 0.0}, "ratio"),
+        ({"ratio": 1.5}, "ratio"),
+        ({"max_distance": -1}, "max_distance"),
+        ({"metric": "l1"}, "l1"),
+    ],
+)
+def test_options_out_of_range_are_refused(options: dict, message: str) -> None:
+    a = np.zeros((2, 32), np.uint8)
+    with pytest.raises(MatchingError, match=message):
+        match_descriptors(a, a, **options)
+
+
+def test_descriptors_of_different_widths_are_refused() -> None:
+    with pytest.raises(MatchingError, match=r"\(2, 32\) and \(2, 64\)"):
+        match_descriptors(np.zeros((2, 32), np.uint8), np.zeros((2, 64), np.uint8))

@@ -1,0 +1,243 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The parts of the node that need no ROS graph: queue and worker, statistics, throttle, diagnostics, calibration."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import pytest
+
+pytest.importorskip("rclpy", reason="ROS 2 is not installed")
+
+from builtin_interfaces.msg import Time
+from diagnostic_msgs.msg import DiagnosticStatus
+from sensor_msgs.msg import CameraInfo
+
+from gcnv2_ros.camera import Camera, CameraError
+from gcnv2_ros.features import Features
+from gcnv2_ros.ros.calibration import Calibration
+from gcnv2_ros.ros.diagnostics import diagnostic_array
+from gcnv2_ros.ros.reporting import Throttle
+from gcnv2_ros.ros.statistics import WINDOW_SECONDS, Statistics
+from gcnv2_ros.ros.worker import FrameQueue, Worker
+
+TIMEOUT = 10.0
+
+
+class Clock:
+    """Seconds that pass when they are told to."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_a_full_queue_drops_the_oldest() -> None:
+    queue: FrameQueue[int] = FrameQueue(2)
+    assert [queue.put(item) for item in range(4)] == [0, 0, 1, 1]
+    assert [queue.get(), queue.get()] == [2, 3]
+
+
+def test_a_closed_queue_dismisses_what_waits_and_who_waits() -> None:
+    queue: FrameQueue[int] = FrameQueue(5)
+    queue.put(1)
+    queue.put(2)
+    assert queue.close() == 2
+    assert queue.get() is None
+    assert queue.put(3) == 1
+
+
+def test_the_worker_takes_the_newest_frame_after_a_slow_one() -> None:
+    entered, release, done = threading.Event(), threading.Event(), threading.Event()
+    seen: list[int] = []
+
+    def work(item: int) -> None:
+        entered.set()
+        assert release.wait(TIMEOUT)
+        seen.append(item)
+        if item == 9:
+            done.set()
+
+    worker: Worker[int] = Worker(work, lambda item, error: None, capacity=1)
+    worker.submit(0)
+    assert entered.wait(TIMEOUT)
+    assert sum(worker.submit(item) for item in range(1, 10)) == 8
+    release.set()
+    assert done.wait(TIMEOUT)
+    assert seen == [0, 9]
+    assert worker.stop(TIMEOUT) == (0, True)
+
+
+def test_an_exception_ends_the_frame_and_not_the_worker() -> None:
+    done = threading.Event()
+    failed: list[tuple[int, str]] = []
+
+    def work(item: int) -> None:
+        if item < 2:
+            raise ValueError(f"frame {item}")
+        done.set()
+
+    worker: Worker[int] = Worker(work, lambda item, error: failed.append((item, str(error))), capacity=10)
+    for item in range(3):
+        worker.submit(item)
+    assert done.wait(TIMEOUT)
+    assert failed == [(0, "frame 0"), (1, "frame 1")]
+    assert worker.stop(TIMEOUT) == (0, True)
+
+
+def test_stopping_tells_of_waiting_frames_and_of_one_that_does_not_end() -> None:
+    entered, release = threading.Event(), threading.Event()
+
+    def work(item: int) -> None:
+        entered.set()
+        release.wait(TIMEOUT)
+
+    worker: Worker[int] = Worker(work, lambda item, error: None, capacity=10)
+    for item in range(4):
+        worker.submit(item)
+    assert entered.wait(TIMEOUT)
+    assert worker.stop(0.01) == (3, False)
+    release.set()
+    assert worker.stop(TIMEOUT) == (0, True)
+
+
+def test_rates_and_latencies_are_those_of_the_latest_seconds() -> None:
+    clock = Clock()
+    statistics = Statistics(clock)
+    # 20 Hz in, every other frame out with 10 ms; then, past the window, 10 Hz and 30 ms.
+    for rate, latency, seconds in ((20.0, 0.01, 5.0), (10.0, 0.03, WINDOW_SECONDS)):
+        for index in range(int(rate * seconds)):
+            clock.now += 1.0 / rate
+            received = clock.now
+            statistics.count_received(received)
+            if index % 2:
+                clock.now += latency
+                statistics.count_processed(received, keypoints=int(rate))
+                clock.now -= latency
+            else:
+                statistics.count_dropped("newer frame")
+        if rate == 20.0:
+            first = statistics.snapshot()
+    assert first.input_rate == pytest.approx(20.0, rel=0.02)
+    assert first.output_rate == pytest.approx(10.0, rel=0.02)
+    assert first.latency_median == pytest.approx(0.01)
+    second = statistics.snapshot()
+    assert second.input_rate == pytest.approx(10.0, rel=0.02)
+    assert second.output_rate == pytest.approx(5.0, rel=0.02)
+    assert second.latency_median == second.latency_p99 == pytest.approx(0.03)
+    assert (second.received, second.processed, second.dropped) == (200, 100, {"newer frame": 100})
+    assert second.keypoints == 10
+
+    clock.now += WINDOW_SECONDS + 1
+    silent = statistics.snapshot()
+    assert (silent.input_rate, silent.output_rate) == (0.0, 0.0)
+    assert np.isnan(silent.latency_median)
+    assert silent.silence == pytest.approx(WINDOW_SECONDS + 1)
+
+
+def test_the_slowest_frames_show_in_the_99th_percentile() -> None:
+    clock = Clock()
+    statistics = Statistics(clock)
+    for index in range(100):
+        statistics.count_processed(clock.now - (0.5 if index < 3 else 0.01), 1)
+    snapshot = statistics.snapshot()
+    assert snapshot.latency_median == pytest.approx(0.01)
+    assert snapshot.latency_p99 == pytest.approx(0.5)
+
+
+def test_a_throttle_lets_the_first_of_each_kind_pass_and_counts_the_rest() -> None:
+    clock = Clock()
+    throttle = Throttle(60.0, clock)
+    assert [throttle.admit("a"), throttle.admit("a"), throttle.admit("b"), throttle.admit("a")] == [0, None, 0, None]
+    clock.now += 61.0
+    assert [throttle.admit("a"), throttle.admit("b"), throttle.admit("a")] == [2, 0, None]
+
+
+def status_of(statistics: Statistics, state: str = "active", timeout: float = 5.0) -> DiagnosticStatus:
+    """The node's status for some counts."""
+    array = diagnostic_array(
+        Time(sec=7),
+        name="/front/gcnv2_frontend",
+        state=state,
+        info=None,
+        snapshot=statistics.snapshot(),
+        topic="/front/image",
+        image_timeout=timeout,
+    )
+    assert array.header.stamp.sec == 7
+    return array.status[0]
+
+
+def test_diagnostics_tell_working_from_troubled_from_failing() -> None:
+    clock = Clock()
+    statistics = Statistics(clock)
+
+    def frame(good: bool) -> None:
+        clock.now += 0.1
+        statistics.count_received(clock.now)
+        if good:
+            statistics.count_processed(clock.now, 12)
+        else:
+            statistics.count_dropped("truncated")
+            statistics.note_error("the data are short")
+
+    frame(True)
+    status = status_of(statistics)
+    assert (status.name, status.level) == ("front/gcnv2_frontend: features", DiagnosticStatus.OK)
+    frame(False)
+    status = status_of(statistics)
+    assert status.level == DiagnosticStatus.WARN
+    assert "the data are short" in status.message
+    clock.now += WINDOW_SECONDS
+    frame(False)
+    status = status_of(statistics)
+    assert (status.level, status.message) == (
+        DiagnosticStatus.ERROR,
+        "no frame can be processed: the data are short",
+    )
+    assert {entry.key: entry.value for entry in status.values}["frames dropped: truncated"] == "2"
+    clock.now += 6.0
+    status = status_of(statistics)
+    assert (status.level, status.message) == (DiagnosticStatus.WARN, "no image on /front/image for 6 s")
+    assert status_of(statistics, timeout=0.0).level == DiagnosticStatus.ERROR
+    assert status_of(statistics, state="inactive").level == DiagnosticStatus.OK
+
+
+def features_at(uv: list[list[float]], size: tuple[int, int] = (640, 480)) -> Features:
+    """Features at some pixels of an image."""
+    return Features(uv, np.zeros(len(uv)), np.zeros((len(uv), 32), np.uint8), size)
+
+
+def test_the_calibration_follows_camera_info() -> None:
+    calibration = Calibration()
+    features = features_at([[319.5, 239.5], [100.0, 50.0]])
+    assert calibration.rays(features) is None
+
+    message = CameraInfo(**Camera(640, 480, 500.0, 500.0, 319.5, 239.5).camera_info_fields())
+    assert calibration.update(message)
+    assert not calibration.update(message)
+    np.testing.assert_allclose(calibration.rays(features)[0], [0, 0, 1], atol=1e-6)
+
+    changed = CameraInfo(**Camera(640, 480, 250.0, 500.0, 319.5, 239.5).camera_info_fields())
+    before = calibration.rays(features)
+    assert calibration.update(changed)
+    np.testing.assert_allclose(calibration.rays(features)[1, 0], 2 * before[1, 0], rtol=1e-6)
+
+    assert calibration.update(CameraInfo(width=640, height=480))
+    assert calibration.rays(features) is None
+
+
+def test_a_calibration_for_another_size_or_lens_gives_no_rays() -> None:
+    calibration = Calibration()
+    calibration.update(CameraInfo(**Camera(640, 480, 500.0, 500.0, 319.5, 239.5).camera_info_fields()))
+    with pytest.raises(CameraError, match=r"320x240.*640x480"):
+        calibration.rays(features_at([[1.0, 1.0]], (320, 240)))
+    unknown = CameraInfo(**Camera(640, 480, 500.0, 500.0, 319.5, 239.5).camera_info_fields())
+    unknown.distortion_model = "thin_prism_of_my_own"
+    with pytest.raises(CameraError, match="thin_prism_of_my_own"):
+        calibration.update(unknown)
+    assert calibration.camera is None
+    assert not calibration.update(unknown), "the same message is not tried again"

@@ -1,0 +1,291 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reading data sets: what is written in a format comes back, and what is missing is named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import yaml
+
+from gcnv2_ros.camera import Camera
+from gcnv2_ros.errors import GCNv2Error
+from gcnv2_ros.geometry import invert_pose, pose_from_quaternion
+from gcnv2_ros.sequences import (
+    EurocSequence,
+    Frame,
+    ImageSequence,
+    SequenceError,
+    SyntheticRoom,
+    TumSequence,
+    open_sequence,
+)
+
+CAMERA = Camera(64, 48, 60.0, 61.0, 31.0, 24.0, "plumb_bob", (-0.1, 0.01, 0.001, 0.0, 0.0))
+STAMPS = [f"1305031102.{micro:06d}" for micro in (0, 33_333, 66_667, 100_001)]
+T_BS = np.array([[0.0, -1, 0, 0.02], [1, 0, 0, -0.06], [0, 0, 1, 0.01], [0, 0, 0, 1]])
+
+
+def picture(seed: int, shape: tuple[int, ...] = (48, 64)) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
+
+
+def write_tum(folder: Path, *, depth_shift: float = 0.007, depth: bool = True) -> Path:
+    """Four frames with depth images `depth_shift` seconds later, and a ground truth that moves 1 m a second along x."""
+    folder.mkdir()
+    lists: dict[str, list[str]] = {"rgb": ["# colour images"], "depth": ["# depth maps"]}
+    for kind in lists:
+        (folder / kind).mkdir()
+    for number, stamp in enumerate(STAMPS):
+        cv2.imwrite(str(folder / "rgb" / f"{stamp}.png"), picture(number))
+        lists["rgb"].append(f"{stamp} rgb/{stamp}.png")
+        later = f"{float(stamp) + depth_shift:.6f}"
+        values = np.full((48, 64), 5000 * (number + 1), np.uint16)
+        values[0, 0] = 0
+        cv2.imwrite(str(folder / "depth" / f"{later}.png"), values)
+        lists["depth"].append(f"{later} depth/{later}.png")
+    (folder / "rgb.txt").write_text("\n".join(lists["rgb"]) + "\n")
+    if depth:
+        (folder / "depth.txt").write_text("\n".join(lists["depth"]) + "\n")
+    start = float(STAMPS[0])
+    truth = [f"{start + t:.6f} {t:.6f} 0 1 0 0 0 1" for t in np.arange(-0.05, 0.1, 0.01)]
+    (folder / "groundtruth.txt").write_text("# t x y z qx qy qz qw\n" + "\n".join(truth) + "\n")
+    return folder
+
+
+def write_euroc(folder: Path, *, baseline: float = 0.1, right_stamps: range = range(4)) -> Path:
+    """A stereo folder whose second camera stands `baseline` to the right of the first."""
+    beside = np.eye(4)
+    beside[0, 3] = baseline
+    for name, pose, numbers in (("cam0", T_BS, range(4)), ("cam1", T_BS @ beside, right_stamps)):
+        camera = folder / "mav0" / name
+        (camera / "data").mkdir(parents=True)
+        rows = ["#timestamp [ns],filename"]
+        for number in numbers:
+            stamp = 1_403_636_579_763_555_584 + number * 50_000_000
+            cv2.imwrite(str(camera / "data" / f"{stamp}.png"), picture(number + 10 * (name == "cam1")))
+            rows.append(f"{stamp},{stamp}.png")
+        (camera / "data.csv").write_text("\n".join(rows) + "\n")
+        content = {
+            "sensor_type": "camera",
+            "T_BS": {"rows": 4, "cols": 4, "data": pose.ravel().tolist()},
+            "resolution": [64, 48],
+            "camera_model": "pinhole",
+            "intrinsics": [CAMERA.fx, CAMERA.fy, CAMERA.cx, CAMERA.cy],
+            "distortion_model": "radial-tangential",
+            "distortion_coefficients": [-0.1, 0.01, 0.001, 0.0],
+        }
+        (camera / "sensor.yaml").write_text("%YAML:1.0\n" + yaml.safe_dump(content))
+    return folder
+
+
+def test_a_tum_folder_gives_images_depth_and_poses(tmp_path: Path) -> None:
+    folder = write_tum(tmp_path / "clip")
+    (folder / "camera.yaml").write_text(yaml.safe_dump(CAMERA.to_dict()))
+    sequence = open_sequence(folder)
+    assert isinstance(sequence, TumSequence)
+    assert sequence.camera == CAMERA
+    assert len(sequence) == 4
+    frame = sequence[1]
+    assert frame.stamp_ns == 1_305_031_102_033_333_000
+    np.testing.assert_array_equal(frame.image, picture(1))
+    assert frame.depth.dtype == np.float32
+    assert np.isnan(frame.depth[0, 0])
+    assert np.all(frame.depth.ravel()[1:] == 2.0)
+    np.testing.assert_allclose(frame.pose[:3, 3], [0.033333, 0, 1], atol=1e-6)
+    assert sequence[3].pose is None, "the ground truth ends before the last image"
+    assert [frame.index for frame in sequence] == [0, 1, 2, 3]
+
+
+def test_the_clock_offset_moves_the_ground_truth(tmp_path: Path) -> None:
+    folder = write_tum(tmp_path / "clip")
+    assert TumSequence(folder, clock_offset=-0.01)[2].pose[0, 3] == pytest.approx(0.056667, abs=1e-6)
+    assert TumSequence(folder, clock_offset=-0.02)[3].pose is not None
+
+
+def test_depth_images_too_far_in_time_are_not_paired(tmp_path: Path) -> None:
+    late = write_tum(tmp_path / "late", depth_shift=0.03)
+    # 30 ms after an image is 3 ms before the next one: that one is the partner, and the first image has none.
+    sequence = TumSequence(late)
+    assert [frame.stamp_ns for frame in sequence] == [
+        1_305_031_102_033_333_000,
+        1_305_031_102_066_667_000,
+        1_305_031_102_100_001_000,
+    ]
+    assert float(np.nanmax(sequence[0].depth)) == 1.0
+    with pytest.raises(SequenceError, match="depth image within 0.001"):
+        TumSequence(late, longest_difference=0.001)
+
+
+def test_associations_are_taken_as_they_are_in_either_order(tmp_path: Path) -> None:
+    folder = write_tum(tmp_path / "clip")
+    stamp, later = STAMPS[2], f"{float(STAMPS[0]) + 0.007:.6f}"
+    colour, depth = f"{stamp} rgb/{stamp}.png", f"{later} depth/{later}.png"
+    for line in (f"{colour} {depth}", f"{depth} {colour}"):
+        (folder / "associations.txt").write_text(line + "\n")
+        frame = TumSequence(folder)[0]
+        np.testing.assert_array_equal(frame.image, picture(2))
+        assert float(np.nanmax(frame.depth)) == 1.0
+
+
+def test_a_tum_folder_without_depth_is_monocular(tmp_path: Path) -> None:
+    frame = TumSequence(write_tum(tmp_path / "mono", depth=False))[0]
+    assert frame.depth is None
+    assert frame.pose is not None
+
+
+@pytest.mark.parametrize(
+    ("name", "fx"), [("rgbd_dataset_freiburg2_desk", 520.9), ("fr3_office", 535.4), ("mine", None)]
+)
+def test_the_benchmarks_cameras_are_known_by_the_folders_name(tmp_path: Path, name: str, fx: float | None) -> None:
+    camera = TumSequence(write_tum(tmp_path / name)).camera
+    assert (camera.fx if camera else None) == fx
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "words"),
+    [
+        ("groundtruth.txt", "1.0 2 3\n", r"groundtruth\.txt, line 1"),
+        ("groundtruth.txt", "# nothing\n", "holds no pose"),
+        ("groundtruth.txt", "1.0 0 0 0 0 0 0 0\n", "quaternion"),
+        ("groundtruth.txt", "1.0 0 0 zero 0 0 0 1\n", "numbers"),
+        ("rgb.txt", "# head\nnow rgb/a.png\n", r"rgb\.txt, line 2"),
+        ("camera.yaml", "nothing", r"camera\.yaml"),
+    ],
+)
+def test_a_broken_tum_file_is_named(tmp_path: Path, file: str, text: str, words: str) -> None:
+    folder = write_tum(tmp_path / "clip")
+    (folder / file).write_text(text)
+    with pytest.raises(GCNv2Error, match=words):
+        TumSequence(folder)
+
+
+def test_broken_images_are_named_when_they_are_read(tmp_path: Path) -> None:
+    folder = write_tum(tmp_path / "clip")
+    sequence = TumSequence(folder)
+    image = folder / "rgb" / f"{STAMPS[0]}.png"
+    image.write_bytes(image.read_bytes()[:40])
+    with pytest.raises(SequenceError, match=STAMPS[0]):
+        sequence[0]
+    image.unlink()
+    with pytest.raises(SequenceError, match="does not exist"):
+        sequence[0]
+    depth = next((folder / "depth").glob("*.png"))
+    cv2.imwrite(str(sequence._entries[1].depth), np.zeros((48, 64), np.uint8))
+    with pytest.raises(SequenceError, match="16-bit"):
+        sequence[1]
+    cv2.imwrite(str(sequence._entries[2].depth), np.zeros((24, 32), np.uint16))
+    with pytest.raises(SequenceError, match="registered"):
+        sequence[2]
+    assert depth.exists()
+
+
+def test_a_euroc_folder_gives_stereo_pairs_as_recorded(tmp_path: Path) -> None:
+    folder = write_euroc(tmp_path / "V1", right_stamps=range(1, 4))
+    sequence = open_sequence(folder)
+    assert isinstance(sequence, EurocSequence)
+    assert sequence.name == "V1"
+    assert len(sequence) == 3, "an image without its partner is left out"
+    frame = sequence[0]
+    assert frame.stamp_ns == 1_403_636_579_813_555_584
+    np.testing.assert_array_equal(frame.image, picture(1))
+    np.testing.assert_array_equal(frame.right, picture(11))
+    assert sequence.baseline is None
+    assert sequence.camera.model == "plumb_bob"
+    assert sequence.right_camera.baseline == pytest.approx(0.1)
+    assert frame.pose is None
+    assert len(open_sequence(folder / "mav0")) == 3
+
+
+def test_rectified_euroc_pairs_come_with_their_cameras_and_baseline(tmp_path: Path) -> None:
+    sequence = open_sequence(write_euroc(tmp_path / "V1"), rectify=True)
+    assert sequence.camera.model == "none"
+    assert sequence.baseline == pytest.approx(0.1)
+    frame = sequence[2]
+    recorded = picture(2)
+    # The middle of the image is where both agree: the axes of these cameras are parallel already.
+    ray = sequence.camera.undistort([[31.0, 24.0]])
+    u, v = CAMERA.project(np.append(ray[0], 1.0))[0]
+    expected = cv2.remap(recorded, np.float32([[u]]), np.float32([[v]]), cv2.INTER_LINEAR)[0, 0]
+    assert abs(int(frame.image[24, 31]) - int(expected)) <= 4
+
+
+def test_euroc_ground_truth_is_taken_from_body_to_camera(tmp_path: Path) -> None:
+    folder = write_euroc(tmp_path / "V1")
+    truth = folder / "mav0" / "state_groundtruth_estimate0"
+    truth.mkdir()
+    half = np.sqrt(0.5)
+    start = 1_403_636_579_763_555_584
+    rows = [f"{start + k * 5_000_000},{k * 0.01},2,3,{half},0,0,{half},0,0,0,0" for k in range(25)]
+    (truth / "data.csv").write_text("#timestamp,p_x,p_y,p_z,q_w,q_x,q_y,q_z\n" + "\n".join(rows) + "\n")
+    body = pose_from_quaternion([0.1, 2, 3], [0, 0, half, half])
+    np.testing.assert_allclose(EurocSequence(folder)[1].pose, body @ T_BS, atol=1e-6)
+    rectified = EurocSequence(folder, rectify=True)[1].pose
+    np.testing.assert_allclose((invert_pose(body @ T_BS) @ rectified)[:3, 3], 0, atol=1e-9)
+
+
+def test_a_euroc_folder_with_one_camera_cannot_be_rectified(tmp_path: Path) -> None:
+    folder = write_euroc(tmp_path / "V1")
+    (folder / "mav0" / "cam1" / "data.csv").unlink()
+    assert open_sequence(folder)[0].right is None
+    with pytest.raises(SequenceError, match="two"):
+        open_sequence(folder, rectify=True)
+
+
+def test_a_folder_of_pictures_is_read_in_natural_order(tmp_path: Path) -> None:
+    for number in (10, 2, 1):
+        cv2.imwrite(str(tmp_path / f"frame{number}.png"), picture(number, (20, 30, 3)))
+    (tmp_path / "notes.txt").write_text("not a picture")
+    sequence = open_sequence(tmp_path, rate=10.0)
+    assert isinstance(sequence, ImageSequence)
+    assert len(sequence) == 3
+    for position, number in enumerate((1, 2, 10)):
+        np.testing.assert_array_equal(sequence[position].image, picture(number, (20, 30, 3)))
+    assert sequence[2].stamp_ns - sequence[0].stamp_ns == 200_000_000
+    assert sequence[0].gray.shape == (20, 30)
+    with pytest.raises(SequenceError, match="positive"):
+        ImageSequence(tmp_path, rate=0)
+
+
+def test_the_room_is_opened_by_name() -> None:
+    sequence = open_sequence("room:frames=7,seed=3,width=64,height=48")
+    assert isinstance(sequence, SyntheticRoom)
+    assert len(sequence) == 7
+    assert (sequence.camera.width, sequence.camera.height) == (64, 48)
+    with pytest.raises(SequenceError, match="brightness"):
+        open_sequence("room:brightness=3")
+
+
+def test_what_is_no_sequence_is_described(tmp_path: Path) -> None:
+    with pytest.raises(SequenceError, match="there is no sequence"):
+        open_sequence(tmp_path / "nowhere")
+    with pytest.raises(SequenceError, match="an empty folder"):
+        open_sequence(tmp_path)
+    (tmp_path / "notes.txt").write_text("words")
+    with pytest.raises(SequenceError, match=r"found notes\.txt"):
+        open_sequence(tmp_path)
+    with pytest.raises(SequenceError, match="a file of 5 bytes"):
+        open_sequence(tmp_path / "notes.txt")
+
+
+def test_an_option_that_the_reader_does_not_take_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SequenceError, match="TumSequence, which does not take"):
+        open_sequence(write_tum(tmp_path / "clip"), rectify=True)
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"image": np.zeros((4, 4), np.float32)}, "image must be uint8"),
+        ({"image": np.zeros((4, 4, 4), np.uint8)}, "image must be uint8"),
+        ({"image": np.zeros((0, 4), np.uint8)}, "image must be uint8"),
+        ({"depth": np.zeros((4, 4))}, "depth must be float32"),
+        ({"pose": np.eye(3)}, "pose must be float64"),
+        ({"right": np.zeros((4, 4), np.uint16)}, "right must be uint8"),
+    ],
+)
+def test_a_frame_of_wrong_shapes_is_refused(values: dict[str, np.ndarray], words: str) -> None:
+    with pytest.raises(SequenceError, match=f"frame 3: {words}"):
+        Frame(3, 0, **{"image": np.zeros((4, 4), np.uint8), **values})
