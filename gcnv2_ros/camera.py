@@ -14,7 +14,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import yaml
 from numpy.typing import ArrayLike, NDArray
@@ -384,47 +383,6 @@ class Camera:
             cy=matrix[1, 2],
             projection=None if self.projection is None else pixels @ self.projection,
         )
-
-
-def rectify_pair(left: Camera, right: Camera, left_to_right: ArrayLike) -> tuple[Camera, Camera]:
-    """Fill rectification and projection of a stereo pair (OpenCV's method after Bouguet, no invalid pixel shown).
-
-    Parameters
-    ----------
-    left, right
-        Cameras of one image size with ``none``, ``plumb_bob`` or ``rational_polynomial`` lenses.
-    left_to_right
-        (4, 4): takes points from the left to the right optical frame, metres.
-
-    Raises
-    ------
-    CameraError
-        If the sizes differ or a lens is a fisheye.
-    """
-    if (left.width, left.height) != (right.width, right.height):
-        raise CameraError(
-            "both cameras of a stereo pair must have one image size, got "
-            f"{left.width}x{left.height} and {right.width}x{right.height}"
-        )
-    if "equidistant" in (left.model, right.model):
-        raise CameraError(
-            "stereo rectification of fisheye (equidistant) cameras is not supported; rectify them beforehand"
-        )
-    transform = np.asarray(left_to_right, dtype=np.float64)
-    r1, r2, p1, p2, *_ = cv2.stereoRectify(
-        left.matrix,
-        np.array(left.coefficients or (0.0,) * 4),
-        right.matrix,
-        np.array(right.coefficients or (0.0,) * 4),
-        (left.width, left.height),
-        transform[:3, :3],
-        transform[:3, 3:],
-        alpha=0,
-    )
-    return (
-        replace(left, rectification=np.asarray(r1, np.float64), projection=np.asarray(p1, np.float64)),
-        replace(right, rectification=np.asarray(r2, np.float64), projection=np.asarray(p2, np.float64)),
-    )
 
 
 def _model_named(name: str, coefficients: Sequence[float], where: str) -> DistortionModel:

@@ -105,16 +105,16 @@ class Features:
         for name, (dtype, default) in _PER_KEYPOINT.items():
             given = getattr(self, name)
             if given is _UNSET:
-                array = np.full(count, default, dtype)
+                array: NDArray = np.full(count, default, dtype)
             else:
                 array = np.ascontiguousarray(given, dtype=dtype)
             if array.shape != (count,):
                 raise FeaturesError(f"{name} must be ({count},) to go with uv, got shape {array.shape}")
             set_array(self, name, array)
         descriptors = np.ascontiguousarray(self.descriptors)
-        expected = {"hamming": np.dtype(np.uint8), "l2": np.dtype(np.float32)}.get(self.metric)
-        if expected is None:
+        if self.metric not in ("hamming", "l2"):
             raise FeaturesError(f"metric must be 'hamming' or 'l2', got {self.metric!r}")
+        expected = np.dtype(np.uint8 if self.metric == "hamming" else np.float32)
         if descriptors.ndim != 2 or len(descriptors) != count or descriptors.dtype != expected:
             raise FeaturesError(
                 f"descriptors must be {expected.name} ({count}, D) for the metric {self.metric!r}, "
@@ -131,9 +131,7 @@ class Features:
 
     def select(self, index: ArrayLike) -> Features:
         """The features at `index`: a boolean mask (N,), or integer positions in ascending order."""
-        picked = {
-            name: getattr(self, name)[index] for name in ("uv", "descriptors", *_PER_KEYPOINT)
-        }
+        picked = {name: getattr(self, name)[index] for name in ("uv", "descriptors", *_PER_KEYPOINT)}
         return Features(image_size=self.image_size, metric=self.metric, **picked)
 
     def with_arrays(self, **arrays: NDArray) -> Features:
@@ -144,10 +142,8 @@ class Features:
     @staticmethod
     def empty(image_size: tuple[int, int], *, metric: Metric = "hamming", width: int = DESCRIPTOR_BYTES) -> Features:
         """No features, for an image of `image_size` (width, height) and descriptors of `width` columns."""
-        dtype = np.uint8 if metric == "hamming" else np.float32
-        return Features(
-            np.zeros((0, 2), np.float32), np.zeros(0, np.float32), np.zeros((0, width), dtype), image_size, metric
-        )
+        descriptors: NDArray = np.zeros((0, width), np.uint8 if metric == "hamming" else np.float32)
+        return Features(np.zeros((0, 2), np.float32), np.zeros(0, np.float32), descriptors, image_size, metric)
 
 
 _UNSET: NDArray = np.zeros(0)

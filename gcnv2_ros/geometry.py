@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Geometry between images: rigid poses, homographies, and dense correspondences from depth and pose.
+"""Geometry between images: rigid poses, homographies, stereo pairs, and dense correspondences from depth and pose.
 
 A pose is float64 (4, 4) and takes points from the camera's optical frame to the world. Quaternions are (x, y, z, w).
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import cv2
@@ -138,6 +139,47 @@ def backproject(depth: NDArray[np.floating], camera: Camera) -> NDArray[np.float
     return np.concatenate([camera.pixel_grid * z, z], axis=2)
 
 
+def rectify_pair(left: Camera, right: Camera, left_to_right: ArrayLike) -> tuple[Camera, Camera]:
+    """Fill rectification and projection of a stereo pair (OpenCV's method after Bouguet, no invalid pixel shown).
+
+    Parameters
+    ----------
+    left, right
+        Cameras of one image size with ``none``, ``plumb_bob`` or ``rational_polynomial`` lenses.
+    left_to_right
+        (4, 4): takes points from the left to the right optical frame, metres.
+
+    Raises
+    ------
+    GeometryError
+        If the sizes differ or a lens is a fisheye.
+    """
+    if (left.width, left.height) != (right.width, right.height):
+        raise GeometryError(
+            "both cameras of a stereo pair must have one image size, got "
+            f"{left.width}x{left.height} and {right.width}x{right.height}"
+        )
+    if "equidistant" in (left.model, right.model):
+        raise GeometryError(
+            "stereo rectification of fisheye (equidistant) cameras is not supported; rectify them beforehand"
+        )
+    transform = np.asarray(left_to_right, dtype=np.float64)
+    r1, r2, p1, p2, *_ = cv2.stereoRectify(
+        left.matrix,
+        np.array(left.coefficients or (0.0,) * 4),
+        right.matrix,
+        np.array(right.coefficients or (0.0,) * 4),
+        (left.width, left.height),
+        transform[:3, :3],
+        transform[:3, 3:],
+        alpha=0,
+    )
+    return (
+        replace(left, rectification=np.asarray(r1, np.float64), projection=np.asarray(p1, np.float64)),
+        replace(right, rectification=np.asarray(r2, np.float64), projection=np.asarray(p2, np.float64)),
+    )
+
+
 def dense_flow(
     frame_a: Frame, frame_b: Frame, camera: Camera, *, tolerance: float = 0.02
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
@@ -175,19 +217,24 @@ def dense_flow(
     inside = np.all((flow >= 0) & (flow <= [camera.width - 1, camera.height - 1]), axis=2)
     with np.errstate(divide="ignore", invalid="ignore"):
         inverse_depth = np.where(depth_b > 0, 1.0 / depth_b, np.nan).astype(np.float32)
-    maps = np.where(inside[..., None], flow, -2.0).astype(np.float32)
-    seen = cv2.remap(
-        inverse_depth,
-        maps[..., 0],
-        maps[..., 1],
-        cv2.INTER_LINEAR,
-        borderMode=cv2.BORDER_CONSTANT,
-        borderValue=(0.0,),
-    )
+    seen = _bilinear(inverse_depth, np.where(inside[..., None], flow, 0.0))
     depth_in_b = points[:, 2].reshape(seen.shape)
     with np.errstate(invalid="ignore"):
         valid = inside & (np.abs(seen * depth_in_b - 1.0) <= tolerance)
     return flow, valid
+
+
+def _bilinear(image: NDArray[np.floating], uv: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Values of an image (H, W) at pixels (..., 2) within it; cv2.remap rounds positions to a 32nd of a pixel."""
+    height, width = image.shape
+    left = np.clip(uv[..., 0].astype(np.intp), 0, width - 2)
+    top = np.clip(uv[..., 1].astype(np.intp), 0, height - 2)
+    right_share, lower_share = uv[..., 0] - left, uv[..., 1] - top
+    corner = top * width + left
+    flat = image.ravel()
+    upper = flat[corner] * (1 - right_share) + flat[corner + 1] * right_share
+    lower = flat[corner + width] * (1 - right_share) + flat[corner + width + 1] * right_share
+    return np.asarray(upper * (1 - lower_share) + lower * lower_share)
 
 
 def _depth_and_pose(frame: Frame) -> tuple[NDArray[np.float32], NDArray[np.float64]]:

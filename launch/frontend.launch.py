@@ -16,6 +16,7 @@ from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.substitutions import FindPackageShare
 
+from gcnv2_ros.transport import LARGE_DATA, PROFILE_VARIABLES, TRANSPORT_VARIABLE
 from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
 
 PACKAGE = "gcnv2_ros"
@@ -55,14 +56,7 @@ TOPIC_ARGUMENTS = {
 }
 """Launch arguments that name topics of the node."""
 
-PROFILE_VARIABLES = ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE")
-"""Where Fast DDS looks for profiles: since version 3 (ROS 2 Kilted), and before."""
-
 BEFORE_KILTED = ("humble", "iron", "jazzy")
-
-TRANSPORT_VARIABLE = "FASTDDS_BUILTIN_TRANSPORTS"
-
-LARGE_DATA = "LARGE_DATA?max_msg_size=4MB&sockets_size=4MB&non_blocking=true&tcp_negotiation_timeout=50"
 
 TRANSPORTS = ("shared_memory", "large_data", "none")
 

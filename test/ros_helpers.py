@@ -30,7 +30,7 @@ from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-TIMEOUT = 60.0
+TIMEOUT = 120.0
 """Seconds that anything may take before a test gives up; waits end as soon as their condition holds."""
 
 os.environ["ROS_DOMAIN_ID"] = str(1 + os.getpid() % 100)
@@ -165,11 +165,12 @@ class Probe:
             self._executor.spin_once(timeout_sec=0.05)
         return result
 
-    def serve(self, seconds: float) -> None:
-        """Serve callbacks for some time."""
+    def comes_true(self, condition: Callable[[], Any], seconds: float) -> bool:
+        """Serve callbacks until `condition` returns something true, at most for some time; returns whether it did."""
         deadline = time.monotonic() + seconds
-        while (left := deadline - time.monotonic()) > 0:
-            self._executor.spin_once(timeout_sec=left)
+        while not (result := condition()) and time.monotonic() < deadline:
+            self._executor.spin_once(timeout_sec=0.05)
+        return bool(result)
 
     def collect(self, message_type: type, topic: str, *, latched: bool = False) -> list[Any]:
         """Subscribe; returns the list to which messages are added as they come."""

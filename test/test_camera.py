@@ -13,7 +13,8 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gcnv2_ros.camera import Camera, CameraError, rectify_pair
+from gcnv2_ros.camera import Camera, CameraError
+from gcnv2_ros.geometry import GeometryError, rectify_pair
 
 WIDTH, HEIGHT = 640, 480
 PINHOLE = Camera(WIDTH, HEIGHT, 500.0, 510.0, 322.5, 236.25)
@@ -283,3 +284,9 @@ def test_rectification_maps_are_those_of_opencv() -> None:
 def test_rectification_without_a_projection_is_refused() -> None:
     with pytest.raises(CameraError, match="projection"):
         WIDE.rectified()
+
+
+def test_fisheyes_and_pairs_of_two_sizes_are_not_rectified_wrongly() -> None:
+    for right, words in ((FISHEYE, "fisheye"), (WIDE.scaled(320, 240), "one image size")):
+        with pytest.raises(GeometryError, match=words):
+            rectify_pair(WIDE, right, np.eye(4))

@@ -181,6 +181,7 @@ def test_places_that_a_cell_does_not_fill_go_to_the_best_of_the_rest() -> None:
     assert spread(cell, share=1, limit=1).tolist() == [0]
 
 
+@settings(deadline=None)
 @given(st.floats(-0.5, 0.5), st.floats(-0.5, 0.5), st.floats(0, np.pi), st.floats(0.8, 2.5), st.floats(0.8, 2.5))
 def test_a_quadratic_peak_of_logits_is_found_exactly(x: float, y: float, turn: float, wide: float, high: float) -> None:
     columns, rows = np.meshgrid(np.arange(21) - 10 - x, np.arange(17) - 8 - y)

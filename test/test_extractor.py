@@ -149,12 +149,11 @@ def test_input_sizes_that_are_no_multiple_of_16_are_padded(weights_path: Path) -
 
 def test_no_keypoint_lies_in_the_padding(weights_path: Path) -> None:
     # White to the edge: the replicated padding is as bright as the image.
-    extractor = constructed(weights_path, DecodeOptions(border=0, nms_radius=0, max_keypoints=10**5, subpixel=True))
+    extractor = constructed(weights_path, DecodeOptions(border=0, nms_radius=0, max_keypoints=10**5, subpixel=False))
     features = extractor.extract(np.full((243, 321), 255, np.uint8))
-    found = {tuple(pixel) for pixel in np.round(features.uv).astype(int).tolist()}
-    assert found == {(u, v) for x, y in PROBES for u in range(x, 321, 16) for v in range(y, 243, 16)}
-    assert (features.uv >= -0.5).all()
-    assert (features.uv <= [320.5, 242.5]).all()
+    assert {tuple(pixel) for pixel in features.uv.tolist()} == {
+        (u, v) for x, y in PROBES for u in range(x, 321, 16) for v in range(y, 243, 16)
+    }
 
 
 def test_descriptors_are_the_networks_bits_packed(extractor: Extractor) -> None:
@@ -238,7 +237,7 @@ def test_decode_options_hold_from_the_next_image_on(weights_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("size", "radius"),
-    [((320, 240), 4), ((640, 480), 8), ((240, 320), 4), ((752, 480), 8), ((160, 120), 2), ((32, 32), 1)],
+    [((320, 240), 4), ((640, 480), 8), ((240, 320), 4), ((752, 480), 8), ((160, 120), 2)],
 )
 def test_radius_and_border_scale_with_the_input(weights_path: Path, size: tuple[int, int], radius: int) -> None:
     scaled = constructed(weights_path, DecodeOptions(), input_width=size[0], input_height=size[1]).info
@@ -388,6 +387,7 @@ def test_what_cannot_be_built_says_why(weights_path: Path) -> None:
             build(device="cuda:1")
 
 
+@settings(deadline=None)
 @given(
     st.tuples(st.integers(32, 400), st.integers(32, 400)),
     st.one_of(st.none(), st.tuples(st.integers(32, 400), st.integers(32, 400))),

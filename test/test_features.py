@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
@@ -18,6 +18,7 @@ channels = npst.arrays(
 )
 
 
+@settings(deadline=None)
 @given(channels)
 def test_bits_are_those_of_numpy_packbits(values: np.ndarray) -> None:
     packed = pack_descriptors(values)
@@ -25,6 +26,7 @@ def test_bits_are_those_of_numpy_packbits(values: np.ndarray) -> None:
     np.testing.assert_array_equal(packed, np.packbits(values > 0, axis=1))
 
 
+@settings(deadline=None)
 @given(channels)
 def test_unpacking_undoes_packing(values: np.ndarray) -> None:
     np.testing.assert_array_equal(unpack_descriptors(pack_descriptors(values)), values > 0)

@@ -19,7 +19,7 @@ from sensor_msgs.msg import CompressedImage, Image
 
 from gcnv2_ros.errors import MissingDependencyError
 from gcnv2_ros.ros import color_conversion
-from gcnv2_ros.ros.color_conversion import available_converters, color_converter
+from gcnv2_ros.ros.color_conversion import Converter, available_converters
 from gcnv2_ros.ros.images import ENCODINGS, ImageError, compressed_to_gray, image_to_gray
 
 WIDTH, HEIGHT = 64, 48
@@ -268,10 +268,23 @@ def test_a_broken_cv_bridge_is_passed_over(monkeypatch: pytest.MonkeyPatch, faul
     monkeypatch.setitem(sys.modules, "cv_bridge", ModuleType("cv_bridge"))
     monkeypatch.setitem(sys.modules, "cv_bridge.boost", ModuleType("cv_bridge.boost"))
     monkeypatch.setitem(sys.modules, "cv_bridge.boost.cv_bridge_boost", broken)
-    assert color_converter().library == "rosbags-image"
+    assert [converter.library for converter in available_converters()] == ["rosbags-image"]
     np.testing.assert_allclose(
         image_to_gray(message_of(encode("bgr8"), "bgr8")), cv2.cvtColor(smooth_colour(), cv2.COLOR_BGR2GRAY), atol=1
     )
+
+
+def test_what_one_library_cannot_convert_the_next_one_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(pixels: np.ndarray, encoding: str, wanted: str) -> np.ndarray:
+        raise RuntimeError("Unsupported conversion")
+
+    expected = image_to_gray(message_of(encode("yuyv"), "yuyv"))
+    working = available_converters()
+    monkeypatch.setattr(color_conversion, "available_converters", lambda: (Converter("first", refuse), *working))
+    np.testing.assert_array_equal(image_to_gray(message_of(encode("yuyv"), "yuyv")), expected)
+    monkeypatch.setattr(color_conversion, "available_converters", lambda: (Converter("first", refuse),))
+    with pytest.raises(ImageError, match="first: RuntimeError: Unsupported conversion"):
+        image_to_gray(message_of(encode("yuyv"), "yuyv"))
 
 
 @pytest.mark.usefixtures("fresh_converters")

@@ -39,6 +39,7 @@ def brute_force(
     return found
 
 
+@settings(deadline=None)
 @given(
     descriptors,
     descriptors,

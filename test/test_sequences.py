@@ -115,7 +115,7 @@ def test_depth_images_too_far_in_time_are_not_paired(tmp_path: Path) -> None:
         1_305_031_102_100_001_000,
     ]
     assert float(np.nanmax(sequence[0].depth)) == 1.0
-    with pytest.raises(SequenceError, match="depth image within 0.001"):
+    with pytest.raises(SequenceError, match=r"depth image within 0\.001"):
         TumSequence(late, longest_difference=0.001)
 
 
@@ -172,14 +172,13 @@ def test_broken_images_are_named_when_they_are_read(tmp_path: Path) -> None:
     image.unlink()
     with pytest.raises(SequenceError, match="does not exist"):
         sequence[0]
-    depth = next((folder / "depth").glob("*.png"))
-    cv2.imwrite(str(sequence._entries[1].depth), np.zeros((48, 64), np.uint8))
+    depths = sorted((folder / "depth").glob("*.png"))
+    cv2.imwrite(str(depths[1]), np.zeros((48, 64), np.uint8))
     with pytest.raises(SequenceError, match="16-bit"):
         sequence[1]
-    cv2.imwrite(str(sequence._entries[2].depth), np.zeros((24, 32), np.uint16))
+    cv2.imwrite(str(depths[2]), np.zeros((24, 32), np.uint16))
     with pytest.raises(SequenceError, match="registered"):
         sequence[2]
-    assert depth.exists()
 
 
 def test_a_euroc_folder_gives_stereo_pairs_as_recorded(tmp_path: Path) -> None:

@@ -21,7 +21,9 @@ def add_parsers(subparsers: Any) -> None:
     """Add `demo`."""
     parser = subparsers.add_parser("demo", help="play a sequence to the node and write a page with what it published")
     parser.add_argument("--sequence", default="room:colour=true", help="TUM, EuRoC or picture folder, or room:OPTIONS")
-    parser.add_argument("--out", type=Path, default=Path("gcnv2_demo"), help="folder of the page (default: %(default)s)")
+    parser.add_argument(
+        "--out", type=Path, default=Path("gcnv2_demo"), help="folder of the page (default: %(default)s)"
+    )
     parser.add_argument("--frames", type=int, default=150, help="play at most so many (default: %(default)s)")
     parser.add_argument("--rate", type=float, default=1.0, help="speed relative to the stamps (default: %(default)s)")
     parser.add_argument("--model", default="gcnv2_tiny", help="network, or orb (default: %(default)s)")
@@ -73,7 +75,10 @@ def run(arguments: argparse.Namespace) -> None:
         f"{received / demonstration.seconds:.1f} a second"
     )
     say(f"keypoints a frame: median {np.median(counts):.0f}, fewest {min(counts)}, most {max(counts)}")
-    say(f"latency from publishing to receiving: median {np.median(latencies):.1f} ms, p99 {np.percentile(latencies, 99):.1f} ms")
+    say(
+        "latency from publishing to receiving: "
+        f"median {np.median(latencies):.1f} ms, p99 {np.percentile(latencies, 99):.1f} ms"
+    )
     page = write_page(arguments.out, sequence, frames, demonstration)
     say(f"wrote {page}")
 

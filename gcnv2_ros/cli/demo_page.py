@@ -121,7 +121,9 @@ def _html(
     figures |= {
         key: str(info.get(key)) for key in ("model", "weights", "weights_sha256", "input_size", "runtime", "device")
     }
-    rows = "".join(f"<tr><th>{html.escape(key)}</th><td>{html.escape(value)}</td></tr>" for key, value in figures.items())
+    rows = "".join(
+        f"<tr><th>{html.escape(key)}</th><td>{html.escape(value)}</td></tr>" for key, value in figures.items()
+    )
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>gcnv2_ros on {html.escape(name)}</title>
 <style>
@@ -142,7 +144,8 @@ figure {{ margin: 0 0 1.5rem; }} img {{ max-width: 100%; display: block; }} figc
 
 def _figures(pictures: list[tuple[str, str]]) -> str:
     return "".join(
-        f'<figure><img src="{name}" alt="{html.escape(caption)}"><figcaption>{html.escape(caption)}</figcaption></figure>'
+        f'<figure><img src="{name}" alt="{html.escape(caption)}">'
+        f"<figcaption>{html.escape(caption)}</figcaption></figure>"
         for name, caption in pictures
     )
 
@@ -153,8 +156,8 @@ def _latency_plot(latencies: NDArray[np.floating]) -> str:
     top = max(float(latencies.max()), 1.0) * 1.1
     step = (width - left) / len(latencies)
     bars = "".join(
-        f'<rect x="{left + number * step:.1f}" y="{height - value / top * height:.1f}" width="{max(step - 1, 0.5):.1f}" '
-        f'height="{value / top * height:.1f}" fill="#4878a8"/>'
+        f'<rect x="{left + number * step:.1f}" y="{height - value / top * height:.1f}" '
+        f'width="{max(step - 1, 0.5):.1f}" height="{value / top * height:.1f}" fill="#4878a8"/>'
         for number, value in enumerate(latencies)
     )
     ticks = "".join(

@@ -17,7 +17,7 @@ from typing import Any, Literal
 import numpy as np
 
 from ..errors import GCNv2Error
-from ..transport import LARGE_DATA, PROFILE_VARIABLES, TRANSPORT_VARIABLE
+from ..transport import PROFILE_VARIABLES, TRANSPORT_VARIABLE
 
 _LIBRARIES: tuple[tuple[str, str, bool, str], ...] = (
     ("numpy", "numpy", True, "pip install numpy"),
@@ -165,6 +165,6 @@ def check_middleware() -> Iterator[Finding]:
     else:
         yield Finding(
             "note", "large images", "Fast DDS with its default transports loses most best-effort 640x480 images",
-            f"the launch file sets this for the node; set it for the camera's process too: "
-            f"export {TRANSPORT_VARIABLE}='{LARGE_DATA}'",
+            f"set the shared-memory profile for the camera's process too, not only by the launch file: "
+            f"export {PROFILE_VARIABLES[0]}=.../share/gcnv2_ros/config/fastdds/large_images.xml",
         )  # fmt: skip

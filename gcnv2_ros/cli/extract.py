@@ -10,6 +10,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from ..drawing import draw_keypoints
 from ..errors import GCNv2Error
@@ -52,10 +53,12 @@ def run_extract(arguments: argparse.Namespace) -> None:
 
     with create_extractor(extractor_options(arguments), decode_options(arguments)) as extractor:
         for path in arguments.images:
-            gray = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
-            if gray is None:
-                raise PictureError(f"{path}: {'not a picture that OpenCV can read' if path.exists() else 'no such file'}")
-            gray = np.asarray(gray, np.uint8)
+            picture = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
+            if picture is None:
+                raise PictureError(
+                    f"{path}: {'not a picture that OpenCV can read' if path.exists() else 'no such file'}"
+                )
+            gray: NDArray[np.uint8] = np.asarray(picture, np.uint8)
             features = extractor.extract(gray)
             base = (arguments.out or path.parent) / path.name
             if arguments.draw:

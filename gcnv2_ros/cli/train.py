@@ -18,15 +18,29 @@ if TYPE_CHECKING:
 
 def add_parsers(subparsers: Any) -> None:
     """Add the training subcommands."""
+    corpus = subparsers.add_parser(
+        "train-corpus", help="build the training set of the shipped weights from named free packages"
+    )
+    corpus.add_argument("out", type=Path, help="folder to make")
+    corpus.add_argument("--packages", type=Path, default=None, help="where package files are kept, several GB")
+    corpus.set_defaults(run=run_corpus)
+
     prepare = subparsers.add_parser(
         "train-prepare", help="cut photographs into training pictures and find a teacher's keypoints on them"
     )
     prepare.add_argument("photographs", type=Path, help="folder of pictures (with index.csv: its `train` split)")
     prepare.add_argument("out", type=Path, help="folder to write; an interrupted run goes on there")
-    prepare.add_argument("--teacher", default="shi_tomasi", help="shi_tomasi, or an extractor's model (default: %(default)s)")
+    prepare.add_argument(
+        "--teacher", default="shi_tomasi", help="shi_tomasi, or an extractor's model (default: %(default)s)"
+    )
     prepare.add_argument("--teacher-weights", default="default", help="weights of the teacher")
     prepare.add_argument("--short-side", type=int, default=512, help="shorter side of a picture (default: %(default)s)")
-    prepare.add_argument("--stage", choices=("whole", "parts", "all"), default="all", help="reduced pictures, full-resolution parts of them, or both (default: %(default)s)")
+    prepare.add_argument(
+        "--stage",
+        choices=("whole", "parts", "all"),
+        default="all",
+        help="reduced pictures, full-resolution parts of them, or both (default: %(default)s)",
+    )
     prepare.add_argument("--threads", type=int, default=0, help="CPU threads (default: all)")
     prepare.set_defaults(run=run_prepare)
 
@@ -45,12 +59,24 @@ def add_parsers(subparsers: Any) -> None:
     export.set_defaults(run=run_export)
 
 
+def run_corpus(arguments: argparse.Namespace) -> None:
+    """Fetch the packages and write the pictures with their licences."""
+    from ..training.corpus import build_corpus
+
+    summary = build_corpus(
+        arguments.out, packages_folder=arguments.packages, progress=lambda line: print(line, flush=True)
+    )
+    print(f"{arguments.out}: {summary['pictures']} pictures")
+
+
 def run_prepare(arguments: argparse.Namespace) -> None:
     """Cut photographs into tiles and let the teacher find keypoints."""
     import cv2
     from tqdm import tqdm
 
     from ..extraction import DecodeOptions, ExtractorOptions, create_extractor
+    from ..files import atomic_write
+    from ..training.corpus import corpus_summary
     from ..training.pictures import find_photographs, prepare_pictures
     from ..training.targets import shi_tomasi_corners
 
@@ -58,17 +84,19 @@ def run_prepare(arguments: argparse.Namespace) -> None:
     if arguments.threads:
         cv2.setNumThreads(arguments.threads)
     if arguments.teacher == "shi_tomasi":
-        detect, teacher = shi_tomasi_corners, "shi_tomasi"
+        detect: Any = shi_tomasi_corners
+        teacher = "shi_tomasi"
     else:
         options = ExtractorOptions(
             model=arguments.teacher, weights=arguments.teacher_weights, threads=arguments.threads
         )
         extractor = create_extractor(options, DecodeOptions(max_keypoints=4000))
 
-        def detect(image: Any) -> Any:
+        def teach(image: Any) -> Any:
             features = extractor.extract(image)
             return features.uv, features.response
 
+        detect = teach
         teacher = f"{arguments.teacher} {extractor.info.weights_sha256}"
     with tqdm(total=None, unit="picture", disable=not sys.stderr.isatty()) as bar:
 
@@ -85,6 +113,8 @@ def run_prepare(arguments: argparse.Namespace) -> None:
             stages=("whole", "parts") if arguments.stage == "all" else (arguments.stage,),
             progress=progress,
         )
+    if (arguments.photographs / "index.csv").exists():
+        atomic_write(arguments.out / "source.json", json.dumps(corpus_summary(arguments.photographs)))
     print(f"{arguments.out}: {count} training pictures of {len(photographs)} photographs, keypoints by {teacher}")
 
 
@@ -133,9 +163,7 @@ def run_train(arguments: argparse.Namespace) -> None:
         print("orb", json.dumps(validation.score("orb")), flush=True)
     writer = SummaryWriter(str(arguments.out / "tensorboard")) if trainer.rank == 0 else None
     warned: set[str] = set()
-    with tqdm(
-        total=config.schedule.steps, initial=trainer.step, unit="step", disable=not sys.stderr.isatty()
-    ) as bar:
+    with tqdm(total=config.schedule.steps, initial=trainer.step, unit="step", disable=not sys.stderr.isatty()) as bar:
 
         def on_step(report: StepReport) -> None:
             bar.update(report.step - bar.n)
@@ -164,7 +192,10 @@ def run_train(arguments: argparse.Namespace) -> None:
         trainer.run(on_step=on_step, validate=validate, until=arguments.until)
     if writer is not None:
         writer.close()
-    print(f"{arguments.out}: {trainer.step} of {config.schedule.steps} steps done; `gcnv2 train-export` writes the weights")
+    print(
+        f"{arguments.out}: {trainer.step} of {config.schedule.steps} steps done; "
+        "`gcnv2 train-export` writes the weights"
+    )
 
 
 def run_export(arguments: argparse.Namespace) -> None:

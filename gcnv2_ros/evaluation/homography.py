@@ -138,7 +138,12 @@ class SyntheticOptions:
 
 
 def synthetic_pair(
-    picture: NDArray[np.uint8], rng: np.random.Generator, options: SyntheticOptions, *, name: str, roll: float | None = None
+    picture: NDArray[np.uint8],
+    rng: np.random.Generator,
+    options: SyntheticOptions,
+    *,
+    name: str,
+    roll: float | None = None,
 ) -> HomographyPair:
     """Make a pair from one gray picture.
 
@@ -195,7 +200,12 @@ def _change(image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.ui
 
 
 def synthetic_pairs(
-    pictures: Sequence[Path], *, count: int, seed: int = 0, options: SyntheticOptions | None = None, roll: float | None = None
+    pictures: Sequence[Path],
+    *,
+    count: int,
+    seed: int = 0,
+    options: SyntheticOptions | None = None,
+    roll: float | None = None,
 ) -> list[HomographyPair]:
     """Make `count` pairs from picture files, taken in order and, where there are fewer, again from the start.
 
@@ -212,8 +222,11 @@ def synthetic_pairs(
         picture = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
         if picture is None:
             raise EvaluationError(f"{path}: not a picture that OpenCV can read")
+        picture = np.asarray(picture, np.uint8)
         rng = np.random.default_rng([seed, number])
-        made.append(synthetic_pair(picture, rng, options or SyntheticOptions(), name=f"{path.name}#{number}", roll=roll))  # type: ignore[arg-type]
+        made.append(
+            synthetic_pair(picture, rng, options or SyntheticOptions(), name=f"{path.name}#{number}", roll=roll)
+        )  # type: ignore[arg-type]
     return made
 
 

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """From a gray image to `Features`: preprocess, run a network (or ORB), decode."""
 
+from __future__ import annotations
+
 from .extractor import Extractor
 from .factory import create_extractor
 from .options import DecodeOptions, ExtractionError, ExtractorOptions

@@ -57,7 +57,8 @@ class AlikedExtractor(Extractor):
         path = Path(options.weights)
         if not path.is_file():
             raise ExtractionError(
-                f"{options.model} needs the authors' weights: give the path of {options.model}.pth, got {options.weights!r}"
+                f"{options.model} needs the authors' weights: give the path of {options.model}.pth, "
+                f"got {options.weights!r}"
             )
         self._torch = torch
         self._options = options

@@ -10,7 +10,12 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import MissingDependencyError
+from ..errors import GCNv2Error, MissingDependencyError
+
+
+class ColorConversionError(GCNv2Error):
+    """Pixels that no installed library can convert."""
+
 
 Convert = Callable[[NDArray, str, str], NDArray]
 """(pixels, encoding, wanted encoding) to pixels in the wanted encoding, by the names of sensor_msgs."""
@@ -69,19 +74,35 @@ def available_converters() -> tuple[Converter, ...]:
     return tuple(working)
 
 
-def color_converter() -> Converter:
-    """The preferred library among those that work.
+def convert_color(pixels: NDArray, encoding: str, wanted: str) -> NDArray:
+    """Convert pixels with the first library that can.
+
+    Parameters
+    ----------
+    pixels
+        (H, W) or (H, W, C) in native byte order.
+    encoding, wanted
+        Encodings by the names of sensor_msgs.
 
     Raises
     ------
+    ColorConversionError
+        If none can; the sentence has what each of them says.
     MissingDependencyError
-        If none does.
+        If none is installed.
     """
-    working = available_converters()
-    if not working:
+    converters = available_converters()
+    if not converters:
         raise MissingDependencyError(
             "rosbags-image",
             "reading colour images without a working cv_bridge",
             "pip install rosbags-image (or, on a ROS installation, the package cv_bridge)",
         )
-    return working[0]
+    complaints = []
+    for converter in converters:
+        # Releases of cv_bridge differ in the conversions they know, and in what they raise for the others.
+        try:
+            return converter.convert(pixels, encoding, wanted)
+        except Exception as error:
+            complaints.append(f"{converter.library}: {type(error).__name__}: {error}")
+    raise ColorConversionError(f"no library can convert {encoding} to {wanted} ({'; '.join(complaints)})")

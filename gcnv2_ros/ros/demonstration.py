@@ -209,4 +209,3 @@ def _size(frame: Frame) -> tuple[int, int]:
 
 def _text(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
-

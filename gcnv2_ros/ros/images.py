@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import GCNv2Error
-from .color_conversion import color_converter
+from .color_conversion import ColorConversionError, convert_color
 
 if TYPE_CHECKING:
     from sensor_msgs.msg import CompressedImage, Image
@@ -125,8 +125,8 @@ def image_to_gray(message: Image) -> NDArray[np.uint8]:
     if layout.color is not None:
         wanted = "mono8" if layout.dtype == "u1" else "mono16"
         try:
-            gray = color_converter().convert(pixels, layout.color, wanted)
-        except (cv2.error, RuntimeError) as error:
+            gray = convert_color(pixels, layout.color, wanted)
+        except ColorConversionError as error:
             raise ImageError(
                 "conversion failed",
                 f"a {message.width}x{message.height} image in {message.encoding!r} cannot be made gray: {error}",

@@ -3,43 +3,18 @@
 
 from __future__ import annotations
 
-import array
 import time
 from collections.abc import Callable
 
-import numpy as np
-from builtin_interfaces.msg import Time
-from numpy.typing import NDArray
 from rclpy.node import Node
 from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
 
-from ..camera import Camera
 from ..sequences import Sequence
+from .image_messages import camera_info_message, image_message, stamp_message
 from .qos import volatile_qos
 
 FRAME_ID = "camera"
-
-
-def stamp_message(stamp_ns: int) -> Time:
-    """A time in nanoseconds as a message."""
-    return Time(sec=stamp_ns // 1_000_000_000, nanosec=stamp_ns % 1_000_000_000)
-
-
-def image_message(image: NDArray[np.uint8], header: Header) -> Image:
-    """uint8 (H, W) as mono8, (H, W, 3) as bgr8."""
-    height, width = image.shape[:2]
-    encoding = "mono8" if image.ndim == 2 else "bgr8"
-    message = Image(header=header, height=height, width=width, encoding=encoding, step=image[0].nbytes, is_bigendian=0)
-    data = array.array("B")
-    data.frombytes(np.ascontiguousarray(image).data)
-    message.data = data
-    return message
-
-
-def camera_info_message(camera: Camera, header: Header) -> CameraInfo:
-    """A camera's calibration as a message."""
-    return CameraInfo(header=header, **camera.camera_info_fields())
 
 
 class Player:

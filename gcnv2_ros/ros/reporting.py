@@ -76,7 +76,7 @@ class Reporter:
 
     def dropped(self, topic: str, error: Exception) -> None:
         """Count and log a frame that could not be processed."""
-        kind = error.kind if isinstance(error, ImageError) else "extraction failed"
+        kind = error.kind if isinstance(error, ImageError) else "processing failed"
         self._statistics.count_dropped(kind)
         self._statistics.note_error(_sentence(error))
         held_back = self._throttle.admit(kind)

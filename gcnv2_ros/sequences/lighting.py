@@ -12,7 +12,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from .layout import Box, Layout, Surface
+from .boxes import Box, Surface
+from .layout import Layout
 from .rendering import Face
 
 _CELL = 0.14

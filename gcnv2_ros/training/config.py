@@ -195,7 +195,9 @@ def _convert(hint: Any, value: Any, source: str, name: str) -> Any:
     if origin is tuple:
         inner = typing.get_args(hint)
         if not isinstance(value, list | tuple) or (inner[-1] is not ... and len(value) != len(inner)):
-            raise ConfigError(f"{source}: {name} must be a list of {'values' if inner[-1] is ... else len(inner)}, got {value!r}")
+            raise ConfigError(
+                f"{source}: {name} must be a list of {'values' if inner[-1] is ... else len(inner)}, got {value!r}"
+            )
         return tuple(_convert(inner[0], item, source, name) for item in value)
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)

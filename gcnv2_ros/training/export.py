@@ -97,8 +97,12 @@ def export_run(folder: str | Path, target: str | Path, *, note: str = "") -> Wei
 
 
 def _prepared_record(folder: Path) -> dict[str, Any]:
-    path = folder / "prepared.json"
-    return json.loads(path.read_text()) if path.exists() else {}
+    """How a folder of training pictures was made: teacher, number, and the corpus where it came from one."""
+    record: dict[str, Any] = {"pictures": len(list(folder.glob("*.npy")))}
+    for name in ("prepared.json", "source.json"):
+        if (folder / name).exists():
+            record[name.removesuffix(".json")] = json.loads((folder / name).read_text(encoding="utf-8"))
+    return record
 
 
 def _git_revision() -> str:

@@ -58,7 +58,9 @@ def fold_normalisation(network: FeatureNetwork) -> FeatureNetwork:
     folded = copy.deepcopy(network).eval()
     for name, child in list(folded.named_children()):
         if isinstance(child, NormalisedConv2d):
-            convolution, normalisation = (part.double() for part in child)
+            convolution, normalisation = child
+            assert isinstance(convolution, nn.Conv2d)
+            assert isinstance(normalisation, nn.BatchNorm2d)
             with torch.no_grad():
-                setattr(folded, name, fuse_conv_bn_eval(convolution, normalisation).float())
+                setattr(folded, name, fuse_conv_bn_eval(convolution.double(), normalisation.double()).float())
     return folded.requires_grad_(False)

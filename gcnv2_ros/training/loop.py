@@ -115,7 +115,12 @@ class Trainer:
     """
 
     def __init__(
-        self, config: TrainingConfig, folder: str | Path, sources: list[tuple[PairSource, float]], *, device: str = "cpu"
+        self,
+        config: TrainingConfig,
+        folder: str | Path,
+        sources: list[tuple[PairSource, float]],
+        *,
+        device: str = "cpu",
     ) -> None:
         self.config = config
         self.folder = Path(folder)

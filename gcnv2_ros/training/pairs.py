@@ -70,9 +70,7 @@ class View:
 class PairSource(Protocol):
     """Where pairs come from: pictures under homographies, or frames with depth and pose."""
 
-    def draw(
-        self, rng: np.random.Generator, size: tuple[int, int]
-    ) -> tuple[View, View, NDArray[np.float32]]:
+    def draw(self, rng: np.random.Generator, size: tuple[int, int]) -> tuple[View, View, NDArray[np.float32]]:
         """Draw two views of `size` (width, height) and the flow (H, W, 2) from the first to the second."""
         ...
 

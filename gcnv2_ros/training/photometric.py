@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -67,7 +68,7 @@ def photometric_change(
 ) -> NDArray[np.uint8]:
     """Apply a random photometric change to a gray uint8 (H, W) image; the geometry stays as it is."""
     height, width = image.shape
-    value = image.astype(np.float32) / 255
+    value: Any = image.astype(np.float32) / 255
     if rng.random() < options.defocus_probability:
         value = cv2.GaussianBlur(value, (0, 0), rng.uniform(0.3, max(0.31, options.defocus)))
     if rng.random() < options.motion_blur_probability and options.motion_blur > 1:

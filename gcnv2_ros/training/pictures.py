@@ -158,7 +158,9 @@ def prepare_pictures(
     record = {"teacher": teacher, "short_side": short_side}
     record_path = target / "prepared.json"
     if record_path.exists() and json.loads(record_path.read_text()) != record:
-        raise TrainingDataError(f"{target} was prepared as {record_path.read_text()}, not as {record}: use another folder")
+        raise TrainingDataError(
+            f"{target} was prepared as {record_path.read_text()}, not as {record}: use another folder"
+        )
     atomic_write(record_path, json.dumps(record))
     for turn, stage in enumerate(stages):
         for number, path in enumerate(photographs):
@@ -202,5 +204,7 @@ def load_pictures(folder: str | Path) -> list[Picture]:
             raise TrainingDataError(f"{path}: not a prepared tile (a PNG and a (K, 3) array); prepare the folder again")
         pictures.append(Picture(picture_pyramid(image), table[:, :2].copy(), table[:, 2].copy()))  # type: ignore[arg-type]
     if not pictures:
-        raise TrainingDataError(f"{folder}: no prepared tiles here; run `gcnv2 train-prepare` on a folder of pictures first")
+        raise TrainingDataError(
+            f"{folder}: no prepared tiles here; run `gcnv2 train-prepare` on a folder of pictures first"
+        )
     return pictures

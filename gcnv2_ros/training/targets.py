@@ -8,9 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-def suppress_weaker(
-    keypoints: NDArray[np.floating], scores: NDArray[np.floating], radius: float
-) -> NDArray[np.intp]:
+def suppress_weaker(keypoints: NDArray[np.floating], scores: NDArray[np.floating], radius: float) -> NDArray[np.intp]:
     """Greedy suppression of keypoints at sub-pixel positions.
 
     Parameters
@@ -109,8 +107,8 @@ def shi_tomasi_cells(image: NDArray[np.uint8], *, cell: int = 16) -> NDArray[np.
     """
     response = cv2.cornerMinEigenVal(image, 3)
     rows, columns = (extent // cell for extent in response.shape)
-    cells = response[: rows * cell, : columns * cell].reshape(rows, cell, columns, cell).transpose(0, 2, 1, 3)
-    cells = cells.reshape(rows, columns, cell * cell)
+    blocks = response[: rows * cell, : columns * cell].reshape(rows, cell, columns, cell).transpose(0, 2, 1, 3)
+    cells = blocks.reshape(rows, columns, cell * cell)
     row, column = np.nonzero(cells.max(axis=2) > 0.01 * float(response.max()))
     best = cells.argmax(axis=2)[row, column]
     return np.column_stack([column * cell + best % cell, row * cell + best // cell]).astype(np.float32)

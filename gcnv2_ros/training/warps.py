@@ -59,8 +59,9 @@ def _view_homography(
     angle = np.deg2rad(rotation)
     turn = np.array([[np.cos(angle), -np.sin(angle), 0], [np.sin(angle), np.cos(angle), 0], [0, 0, 1]])
     aspect = np.exp(rng.uniform(-options.shear, options.shear) / 2)
-    stretch = np.array([[scale * aspect, scale * rng.uniform(-options.shear, options.shear), 0],
-                        [0, scale / aspect, 0], [0, 0, 1]])
+    stretch = np.array(
+        [[scale * aspect, scale * rng.uniform(-options.shear, options.shear), 0], [0, scale / aspect, 0], [0, 0, 1]]
+    )
     direction = rng.uniform(0, 2 * np.pi)
     strength = rng.uniform(0, options.perspective) / (0.5 * np.hypot(width, height))
     tilt = np.array([[1, 0, 0], [0, 1, 0], [strength * np.cos(direction), strength * np.sin(direction), 1]])

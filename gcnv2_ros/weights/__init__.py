@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Weights of the networks: load, check, save and convert them."""
 
+from __future__ import annotations
+
 from .metadata import Sampling, WeightsError, WeightsMetadata
 from .store import Weights, convert_weights, load_weights, save_weights, shipped_models
 

@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`gcnv2 benchmark-features`: homography, relative-pose and roll scores of any set of frontends, side by side."""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import platform
+from pathlib import Path
+from typing import Any
+
+
+def add_parsers(subparsers: Any) -> None:
+    """Add `benchmark-features`."""
+    parser = subparsers.add_parser(
+        "benchmark-features", help="score frontends on homographies, relative pose and roll, with intervals"
+    )
+    parser.add_argument(
+        "frontends", nargs="+", metavar="FRONTEND", help="MODEL[=WEIGHTS][@WxH], e.g. orb gcnv2_tiny gcnv2_tiny@320x240"
+    )
+    parser.add_argument("--pictures", type=Path, default=None, help="folder of held-out pictures for homographies")
+    parser.add_argument("--split", default=None, help="take only this split of the folder's index.csv")
+    parser.add_argument("--pairs", type=int, default=100, help="synthetic homography pairs (default: %(default)s)")
+    parser.add_argument("--roll-pairs", type=int, default=20, help="pairs a roll angle (default: %(default)s)")
+    parser.add_argument("--oxford", type=Path, action="append", default=[], help="folder of an Oxford sequence (graf)")
+    parser.add_argument("--sequence", default=None, help="RGB-D sequence with ground truth for relative pose")
+    parser.add_argument(
+        "--clock-offset", type=float, default=None, help="seconds added to a TUM image's stamp to find its pose"
+    )
+    parser.add_argument("--budgets", type=int, nargs="+", default=[500, 1000], help="keypoints (default: 500 1000)")
+    parser.add_argument("--threads", type=int, default=0, help="CPU threads (default: all)")
+    parser.add_argument("--out", type=Path, default=None, help="folder for benchmark.json, benchmark.md, benchmark.png")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Collect the data, run, print and write."""
+    from ..evaluation.benchmark import BenchmarkData, run_benchmark
+    from ..evaluation.frontends import parse_frontend
+    from ..evaluation.homography import load_oxford_sequence, synthetic_pairs
+    from ..evaluation.tables import markdown_tables, plot_results
+    from ..files import atomic_write
+    from ..sequences import open_sequence
+    from ..training.pictures import find_photographs
+
+    homographies = {}
+    rolls = {}
+    if arguments.pictures is not None:
+        pictures = find_photographs(arguments.pictures, split=arguments.split)
+        homographies["synthetic"] = synthetic_pairs(pictures, count=arguments.pairs, seed=7)
+        rolls = {
+            roll: synthetic_pairs(pictures, count=arguments.roll_pairs, seed=8, roll=roll) for roll in range(0, 181, 15)
+        }
+    for folder in arguments.oxford:
+        homographies[folder.name] = load_oxford_sequence(folder)
+    options = {} if arguments.clock_offset is None else {"clock_offset": arguments.clock_offset}
+    sequence = open_sequence(arguments.sequence, **options) if arguments.sequence else None
+    frontends = [parse_frontend(text, threads=arguments.threads) for text in arguments.frontends]
+    results = run_benchmark(
+        frontends,
+        BenchmarkData(homographies, rolls, sequence),
+        budgets=arguments.budgets,
+        say=lambda text: print(text, flush=True),
+    )
+    tables = markdown_tables(results)
+    print(tables)
+    if arguments.out is not None:
+        record = {
+            "date": datetime.date.today().isoformat(),
+            "machine": platform.machine(),
+            "frontends": {frontend.label: vars(frontend.options) for frontend in frontends},
+            "results": results,
+        }
+        atomic_write(arguments.out / "benchmark.json", json.dumps(record, indent=1))
+        atomic_write(arguments.out / "benchmark.md", tables)
+        plot_results(results, arguments.out / "benchmark.png")
+        print(f"wrote {arguments.out}")

@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: Apache-2.0
+"""All feature scores of several frontends in one run: homographies, relative pose, roll."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..features import Features
+from ..sequences import Sequence as FrameSequence
+from .bootstrap import bootstrap_mean, paired_difference
+from .frontends import Frontend
+from .homography import HomographyPair, HomographyScores, score_pair
+from .pose import PoseResult, score_pose_pairs, sequence_with_truth
+
+POSE_BLOCK = 20
+REFERENCE = "orb"
+
+
+@dataclass(frozen=True)
+class BenchmarkData:
+    """What the frontends are run on; empty parts are left out of the results.
+
+    Attributes
+    ----------
+    homographies
+        Sets of homography pairs by name.
+    rolls
+        Pairs that differ by a roll alone, by the roll in degrees.
+    sequence
+        An RGB-D sequence with ground truth, or None.
+    """
+
+    homographies: dict[str, list[HomographyPair]]
+    rolls: dict[int, list[HomographyPair]]
+    sequence: FrameSequence | None
+
+
+def run_benchmark(
+    frontends: Sequence[Frontend],
+    data: BenchmarkData,
+    *,
+    budgets: Sequence[int],
+    say: Callable[[str], None],
+) -> dict[str, Any]:
+    """Score every frontend with every keypoint budget.
+
+    Parameters
+    ----------
+    frontends
+        What is compared. Differences are given to the frontend ``orb`` where it is among them.
+    data
+        What it is compared on.
+    budgets
+        Keypoints an image.
+    say
+        Called with a line of progress.
+
+    Returns
+    -------
+    dict
+        ``{budget: {label: {set: {score: {mean, low, high}}}}}``, plain values for JSON. Scores are shares in [0, 1].
+    """
+    results: dict[str, Any] = {}
+    frames = sequence_with_truth(data.sequence) if data.sequence is not None else []
+    camera = data.sequence.camera if data.sequence is not None else None
+    for budget in budgets:
+        by_label: dict[str, Any] = {}
+        poses: dict[str, list[PoseResult]] = {}
+        for frontend in frontends:
+            say(f"{frontend.label}, {budget} keypoints")
+            entry: dict[str, Any] = {}
+            with frontend.create(budget) as extractor:
+                for name, pairs in data.homographies.items():
+                    entry[name] = summarise_homographies(_score(extractor.extract, pairs))
+                for roll, pairs in data.rolls.items():
+                    scores = _score(extractor.extract, pairs)
+                    entry[f"roll {roll}"] = {
+                        "matching share": _interval([correct_share(score) for score in scores]),
+                        "MMA@3": _interval([score.accuracy[0] for score in scores]),
+                    }
+                if camera is not None:
+                    features = [extractor.extract(frame.gray) for frame in frames]
+                    poses[frontend.label] = score_pose_pairs(features, frames, camera)
+                    entry["pose"] = summarise_poses(poses[frontend.label])
+            by_label[frontend.label] = entry
+        if REFERENCE in poses:
+            for label, ours in poses.items():
+                by_label[label]["pose"]["difference from orb"] = pose_difference(ours, poses[REFERENCE])
+        results[str(budget)] = by_label
+    return results
+
+
+def _score(extract: Callable[[Any], Features], pairs: Sequence[HomographyPair]) -> list[HomographyScores]:
+    return [score_pair(extract(pair.first), extract(pair.second), pair.homography) for pair in pairs]
+
+
+def correct_share(score: HomographyScores) -> float:
+    """Correct matches (within 3 px) as a share of the keypoints: what is left to a backend."""
+    return score.accuracy[0] * score.matches / score.keypoints if score.keypoints else 0.0
+
+
+def summarise_homographies(scores: Sequence[HomographyScores]) -> dict[str, Any]:
+    """Means and intervals over pairs."""
+    return {
+        "MMA@3": _interval([score.accuracy[0] for score in scores]),
+        "MMA@5": _interval([score.accuracy[1] for score in scores]),
+        "repeatability@3": _interval([score.repeatability for score in scores]),
+        "matching share": _interval([correct_share(score) for score in scores]),
+        "homography@3": _interval([float(score.corner_error < 3) for score in scores]),
+        "homography@5": _interval([float(score.corner_error < 5) for score in scores]),
+    }
+
+
+def summarise_poses(results: Sequence[PoseResult]) -> dict[str, Any]:
+    """Success, area under the curve, and success by gap and by roll."""
+    summary: dict[str, Any] = {
+        "pairs": len(results),
+        "success": float(np.mean([result.success for result in results])),
+        "area": float(np.mean([result.area for result in results])),
+        "inliers": float(np.median([result.inliers for result in results])),
+        "by gap": {},
+        "by roll": {},
+    }
+    for gap in sorted({result.gap for result in results}):
+        summary["by gap"][str(gap)] = float(np.mean([result.success for result in results if result.gap == gap]))
+    for low in range(0, 180, 15):
+        inside = [result.success for result in results if low <= result.roll < low + 15]
+        if inside:
+            summary["by roll"][f"{low}-{low + 15}"] = {"pairs": len(inside), "success": float(np.mean(inside))}
+    return summary
+
+
+def pose_difference(ours: Sequence[PoseResult], theirs: Sequence[PoseResult]) -> dict[str, Any]:
+    """Difference in success and area, with 95% intervals by paired bootstrap over blocks of 20 frames."""
+    blocks = [result.start // POSE_BLOCK for result in ours]
+    return {
+        score: vars(
+            paired_difference(
+                [float(getattr(result, score)) for result in ours],
+                [float(getattr(result, score)) for result in theirs],
+                blocks,
+            )
+        )
+        for score in ("success", "area")
+    }
+
+
+def _interval(values: Sequence[float]) -> dict[str, float]:
+    return dict(vars(bootstrap_mean(values)))

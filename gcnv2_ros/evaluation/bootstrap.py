@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Confidence intervals by bootstrap."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+RESAMPLINGS = 2000
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean and the bounds of its 95% confidence interval."""
+
+    mean: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.mean:+.3f} [{self.low:+.3f}, {self.high:+.3f}]"
+
+
+def bootstrap_mean(values: ArrayLike, *, seed: int = 0) -> Interval:
+    """95% interval of the mean of independent values (percentile method)."""
+    array = np.asarray(values, np.float64)
+    return block_bootstrap_mean(array, np.arange(len(array)), seed=seed)
+
+
+def block_bootstrap_mean(values: ArrayLike, blocks: ArrayLike, *, seed: int = 0) -> Interval:
+    """95% interval of the mean when values of one block depend on each other.
+
+    Whole blocks are drawn with replacement. For the difference of two frontends on the same pairs, pass the differences
+    of the paired values.
+
+    Parameters
+    ----------
+    values
+        (N,).
+    blocks
+        (N,) block of each value, any labels.
+    seed
+        Of the resampling.
+    """
+    array = np.asarray(values, np.float64)
+    _, block = np.unique(np.asarray(blocks), return_inverse=True)
+    sums, counts = np.bincount(block, array), np.bincount(block)
+    drawn = np.random.default_rng(seed).integers(len(sums), size=(RESAMPLINGS, len(sums)))
+    means: NDArray[np.float64] = sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1)
+    low, high = np.percentile(means, [2.5, 97.5])
+    return Interval(float(array.mean()), float(low), float(high))
+
+
+def paired_difference(
+    ours: Sequence[float], theirs: Sequence[float], blocks: Sequence[int], *, seed: int = 0
+) -> Interval:
+    """95% interval of the mean of ``ours - theirs``, paired, in blocks."""
+    return block_bootstrap_mean(np.asarray(ours, float) - np.asarray(theirs, float), blocks, seed=seed)

@@ -1,0 +1,194 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Pairwise relative pose on an RGB-D sequence: the score that separates features best on real data.
+
+The odometry error of a whole sequence misranks features (keyframe placement dominates it); the pose between two frames
+a fixed gap apart does not. All frontends go through the same matching and the same PnP with the same seed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from ..camera import Camera
+from ..features import Features
+from ..geometry import invert_pose
+from ..matching import match
+from ..sequences import Frame
+from ..sequences import Sequence as FrameSequence
+from .homography import EvaluationError
+
+GAPS = (5, 10, 15, 20, 30)
+START_STEP = 2
+SUCCESS_DEGREES = 3.0
+SUCCESS_METRES = 0.05
+CURVE_DEGREES = 5.0
+CURVE_METRES = 0.10
+_REPROJECTION_ERROR = 3.0
+_MINIMUM_INLIERS = 6
+
+
+@dataclass(frozen=True)
+class PoseResult:
+    """The pose between two frames, as estimated and as it was.
+
+    Attributes
+    ----------
+    start, gap
+        Index of the first frame; the second is `gap` frames later.
+    roll
+        True roll between the two in degrees, 0 to 180.
+    matches, inliers
+        Mutual nearest neighbours with depth, and those that the pose explains.
+    rotation_error, translation_error
+        Degrees and metres; infinite where no pose was found.
+    """
+
+    start: int
+    gap: int
+    roll: float
+    matches: int
+    inliers: int
+    rotation_error: float
+    translation_error: float
+
+    @property
+    def success(self) -> bool:
+        """Whether the pose is within 3 degrees and 5 cm of the truth."""
+        return self.rotation_error < SUCCESS_DEGREES and self.translation_error < SUCCESS_METRES
+
+    @property
+    def area(self) -> float:
+        """Area under the success curve, from thresholds of nothing up to 5 degrees and 10 cm; in [0, 1]."""
+        worst = max(self.rotation_error / CURVE_DEGREES, self.translation_error / CURVE_METRES)
+        return max(0.0, 1.0 - worst)
+
+
+def frame_pairs(count: int, gaps: Sequence[int] = GAPS) -> Iterator[tuple[int, int]]:
+    """Starts and gaps of the pairs of a sequence of `count` frames: every second start, every gap that fits."""
+    for start in range(0, count, START_STEP):
+        for gap in gaps:
+            if start + gap < count:
+                yield start, gap
+
+
+def keypoint_depths(features: Features, depth: NDArray[np.float32], *, edge: float = 0.05) -> NDArray[np.float32]:
+    """Depth at each keypoint, NaN where it is unknown or stands at an edge.
+
+    Parameters
+    ----------
+    features
+        Keypoints in pixels of the depth image.
+    depth
+        float32 (H, W) metres, NaN unknown.
+    edge
+        Largest relative spread of the 3x3 depths around a keypoint; beyond it the depth could be that of either side.
+    """
+    height, width = depth.shape
+    filled = np.nan_to_num(depth, nan=0.0)
+    kernel = np.ones((3, 3), np.uint8)
+    highest = cv2.dilate(filled, kernel)
+    lowest = cv2.erode(np.where(filled > 0, filled, np.float32(1e6)), kernel)
+    columns = np.clip(np.rint(features.uv[:, 0]).astype(int), 0, width - 1)
+    rows = np.clip(np.rint(features.uv[:, 1]).astype(int), 0, height - 1)
+    value = filled[rows, columns]
+    known = (value > 0) & (highest[rows, columns] - lowest[rows, columns] <= edge * value)
+    return np.where(known, value, np.nan).astype(np.float32)
+
+
+def estimate_pose(
+    first: Features, second: Features, depth: NDArray[np.float32], camera: Camera
+) -> tuple[NDArray[np.float64] | None, int, int]:
+    """Pose of the second camera relative to the first by PnP on mutual matches.
+
+    Returns
+    -------
+    pose : numpy.ndarray or None
+        float64 (4, 4), points of the first optical frame to the second; None if too few matches agree.
+    matches, inliers : int
+    """
+    matches = match(first, second)
+    metres = keypoint_depths(first, depth)[matches.index_a]
+    known = ~np.isnan(metres)
+    points = camera.rays(first.uv[matches.index_a][known]).astype(np.float64) * metres[known, None]
+    pixels = camera.undistort(second.uv[matches.index_b][known])
+    usable = np.isfinite(points).all(axis=1) & np.isfinite(pixels).all(axis=1)
+    points, pixels = points[usable], pixels[usable]
+    if len(points) < _MINIMUM_INLIERS:
+        return None, len(points), 0
+    cv2.setRNGSeed(0)
+    found, rotation, translation, inliers = cv2.solvePnPRansac(
+        points, pixels, camera.matrix, None, iterationsCount=1000, reprojectionError=_REPROJECTION_ERROR,
+        confidence=0.9999, flags=cv2.SOLVEPNP_AP3P,
+    )  # fmt: skip
+    if not found or inliers is None or len(inliers) < _MINIMUM_INLIERS:
+        return None, len(points), 0
+    chosen = inliers.ravel()
+    rotation, translation = cv2.solvePnPRefineLM(
+        points[chosen], pixels[chosen], camera.matrix, None, rotation, translation
+    )
+    pose = np.eye(4)
+    pose[:3, :3] = cv2.Rodrigues(rotation)[0]
+    pose[:3, 3] = translation.ravel()
+    return pose, len(points), len(chosen)
+
+
+def roll_between(relative: NDArray[np.float64]) -> float:
+    """Roll about the optical axis of a relative pose, in degrees from 0 to 180."""
+    return float(abs(np.degrees(np.arctan2(relative[1, 0] - relative[0, 1], relative[0, 0] + relative[1, 1]))))
+
+
+def score_pose_pairs(
+    features: Sequence[Features], frames: Sequence[Frame], camera: Camera, gaps: Sequence[int] = GAPS
+) -> list[PoseResult]:
+    """Estimate and judge the pose of every pair of `frame_pairs`.
+
+    Parameters
+    ----------
+    features
+        Of each frame.
+    frames
+        With depth and pose.
+    camera
+        Of all frames.
+
+    Raises
+    ------
+    EvaluationError
+        If a frame has no depth or no pose.
+    """
+    results = []
+    for start, gap in frame_pairs(len(frames), gaps):
+        first, second = frames[start], frames[start + gap]
+        if first.depth is None or first.pose is None or second.pose is None:
+            raise EvaluationError(f"frames {first.index} and {second.index} need depth and ground truth for this score")
+        truth = invert_pose(second.pose) @ first.pose
+        pose, matches, inliers = estimate_pose(features[start], features[start + gap], first.depth, camera)
+        if pose is None:
+            rotation_error = translation_error = float("inf")
+        else:
+            difference = pose[:3, :3] @ truth[:3, :3].T
+            rotation_error = float(np.degrees(np.linalg.norm(cv2.Rodrigues(difference)[0])))
+            translation_error = float(np.linalg.norm(pose[:3, 3] - truth[:3, 3]))
+        results.append(PoseResult(start, gap, roll_between(truth), matches, inliers, rotation_error, translation_error))
+    return results
+
+
+def sequence_with_truth(sequence: FrameSequence) -> list[Frame]:
+    """All frames of a sequence that have depth and pose.
+
+    Raises
+    ------
+    EvaluationError
+        If the sequence has no calibration or fewer than two such frames.
+    """
+    if sequence.camera is None:
+        raise EvaluationError(f"{sequence.name} has no calibration; the pose score needs one")
+    frames = [frame for frame in sequence if frame.depth is not None and frame.pose is not None]
+    if len(frames) < 2:
+        raise EvaluationError(f"{sequence.name} has {len(frames)} frames with both depth and ground truth; need two")
+    return frames

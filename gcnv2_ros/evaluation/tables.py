@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Benchmark results as Markdown tables and as a plot."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ..errors import MissingDependencyError
+from ..files import atomic_path
+
+
+def markdown_tables(results: dict[str, Any]) -> str:
+    """Render the results of `run_benchmark`; one table a keypoint budget and kind of data."""
+    parts = []
+    for budget, by_label in results.items():
+        sets = [name for name in next(iter(by_label.values())) if not name.startswith("roll") and name != "pose"]
+        for name in sets:
+            scores = list(next(iter(by_label.values()))[name])
+            rows = [
+                [
+                    label,
+                    *(f"{entry[name][score]['mean']:.3f} ({_half_width(entry[name][score]):.3f})" for score in scores),
+                ]
+                for label, entry in by_label.items()
+            ]
+            parts.append(f"**{name}, {budget} keypoints** (in brackets: half of the 95% interval)\n")
+            parts.append(_table(["frontend", *scores], rows))
+        rolls = [name for name in next(iter(by_label.values())) if name.startswith("roll ")]
+        if rolls:
+            rows = [
+                [label, *(f"{entry[name]['matching share']['mean']:.2f}" for name in rolls)]
+                for label, entry in by_label.items()
+            ]
+            parts.append(f"**matching share against roll in degrees, {budget} keypoints**\n")
+            parts.append(_table(["frontend", *(name.removeprefix("roll ") for name in rolls)], rows))
+        if all("pose" in entry for entry in by_label.values()):
+            rows = [_pose_row(label, entry["pose"]) for label, entry in by_label.items()]
+            heading = [
+                "frontend",
+                "success",
+                "difference from ORB [95%]",
+                "area",
+                "difference from ORB [95%]",
+                "inliers",
+            ]
+            pairs = next(iter(by_label.values()))["pose"]["pairs"]
+            parts.append(f"**relative pose, {pairs} frame pairs, {budget} keypoints**\n")
+            parts.append(_table(heading, rows))
+    return "\n".join(parts)
+
+
+def _pose_row(label: str, pose: dict[str, Any]) -> list[str]:
+    difference = pose.get("difference from orb")
+    texts = ["", ""]
+    if difference:
+        texts = [
+            f"{d['mean']:+.3f} [{d['low']:+.3f}, {d['high']:+.3f}]" for d in (difference["success"], difference["area"])
+        ]
+    return [label, f"{pose['success']:.3f}", texts[0], f"{pose['area']:.3f}", texts[1], f"{pose['inliers']:.0f}"]
+
+
+def _half_width(interval: dict[str, float]) -> float:
+    return (interval["high"] - interval["low"]) / 2
+
+
+def _table(heading: list[str], rows: list[list[str]]) -> str:
+    lines = [heading, ["---"] * len(heading), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+
+
+def plot_results(results: dict[str, Any], path: Path) -> None:
+    """Plot matching share against roll, and MMA@3 of each set, for the largest keypoint budget.
+
+    Raises
+    ------
+    MissingDependencyError
+        If matplotlib is not installed.
+    """
+    try:
+        import matplotlib
+    except ImportError as error:
+        raise MissingDependencyError("matplotlib", "plotting the benchmark", "pip install matplotlib") from error
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    budget, by_label = max(results.items(), key=lambda item: int(item[0]))
+    first = next(iter(by_label.values()))
+    sets = [name for name in first if not name.startswith("roll") and name != "pose"]
+    rolls = [name for name in first if name.startswith("roll ")]
+    figure, axes = pyplot.subplots(1, 2, figsize=(12, 4.2), gridspec_kw={"width_ratios": [1.2, 1]})
+    width = 0.8 / max(len(by_label), 1)
+    for number, (label, entry) in enumerate(by_label.items()):
+        places = [place + (number - (len(by_label) - 1) / 2) * width for place in range(len(sets))]
+        means = [entry[name]["MMA@3"]["mean"] for name in sets]
+        errors = [
+            [entry[name]["MMA@3"]["mean"] - entry[name]["MMA@3"]["low"] for name in sets],
+            [entry[name]["MMA@3"]["high"] - entry[name]["MMA@3"]["mean"] for name in sets],
+        ]
+        axes[0].bar(places, means, width, yerr=errors, capsize=2, label=label)
+        if rolls:
+            angles = [int(name.removeprefix("roll ")) for name in rolls]
+            axes[1].plot(angles, [entry[name]["matching share"]["mean"] for name in rolls], marker=".", label=label)
+    axes[0].set_xticks(range(len(sets)), sets)
+    axes[0].set_ylabel("share of mutual matches within 3 px")
+    axes[0].set_ylim(0, 1)
+    axes[1].set_xlabel("roll, degrees")
+    axes[1].set_ylabel("correct matches / keypoints")
+    axes[1].set_xticks(range(0, 181, 30))
+    axes[1].set_ylim(bottom=0)
+    for axis in axes:
+        axis.grid(alpha=0.3)
+    axes[0].legend(fontsize=8, loc="lower right")
+    figure.suptitle(f"{budget} keypoints; bars: 95% intervals")
+    figure.tight_layout()
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=110)
+    pyplot.close(figure)

@@ -1,0 +1,208 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Training as a whole: it learns, it survives a kill, it exports, the command line goes all the way."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from gcnv2_ros.cli.main import main
+from gcnv2_ros.extraction import ExtractorOptions, create_extractor
+from gcnv2_ros.training.checkpoint import CheckpointError, load_checkpoint
+from gcnv2_ros.training.config import TrainingConfig, config_from_dict
+from gcnv2_ros.training.correspondence import sample_correspondences
+from gcnv2_ros.training.loop import StepReport, Trainer
+from gcnv2_ros.training.pairs import HomographyPairs, PairDataset
+from gcnv2_ros.training.pictures import TrainingDataError, find_photographs, load_pictures, prepare_pictures
+from gcnv2_ros.training.targets import shi_tomasi_corners
+from gcnv2_ros.weights import load_weights
+
+SIZE = (128, 96)
+
+
+def draw_picture(seed: int, width: int = 320, height: int = 240) -> np.ndarray:
+    """Shapes and marks of all sizes: plenty of corners, nothing that repeats."""
+    rng = np.random.default_rng(seed)
+    picture = np.full((height, width), 128, np.uint8)
+    for _ in range(150):
+        points = rng.uniform(0, (width, height), 2) + rng.normal(0, rng.uniform(4, 30), (rng.integers(3, 6), 2))
+        cv2.fillPoly(picture, [points.astype(np.int32)], int(rng.integers(0, 256)))
+    return np.asarray(cv2.GaussianBlur(picture, (0, 0), 0.8), np.uint8)
+
+
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("photographs")
+    for seed in range(8):
+        cv2.imwrite(str(folder / f"{seed}.png"), draw_picture(seed))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def prepared(photographs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("prepared")
+    prepare_pictures(find_photographs(photographs), folder, shi_tomasi_corners, teacher="shi_tomasi", short_side=240)
+    return folder
+
+
+def small_config(**schedule: int) -> TrainingConfig:
+    values = {"steps": 200, "warmup": 10, "decay": 40, "batch": 2, "validate_every": 1000, "checkpoint_every": 1000}
+    return config_from_dict(
+        {
+            "seed": 3,
+            "data": {"size": list(SIZE), "workers": 0},
+            "warp": {"scale": [0.5, 0.9], "rotation": 15, "wide_share": 0.0, "base_rotation": 10},
+            "target": {"queries": 96, "sigma_pairs": 200},
+            "loss": {"detector_weight": 0.3},
+            "schedule": {**values, "average": 0.95, **schedule},
+        }
+    )
+
+
+def sources(config: TrainingConfig, prepared: Path):  # type: ignore[no-untyped-def]
+    return [(HomographyPairs(load_pictures(prepared), config.warp, config.photometric), 1.0)]
+
+
+def descriptor_accuracy(trainer: Trainer, config: TrainingConfig, prepared: Path) -> float:
+    """Share of points of unseen pairs whose nearest binary descriptor is that of their true position."""
+    network = trainer.released_network()
+    dataset = PairDataset(sources(config, prepared), size=SIZE, target=config.target, seed=99, count=10)
+    right = []
+    for number in range(10):
+        pair = dataset[number]
+        with torch.no_grad():
+            dense, _ = network(pair["images"].float() / 255)
+        sampled = sample_correspondences(dense[:1], dense[1:], pair["flow"][None], pair["queries"][None])
+        valid = sampled.query_valid[0]
+        codes_a, codes_b = torch.sign(sampled.query[0][valid]), torch.sign(sampled.database[0][valid])
+        best = (codes_a @ codes_b.T).argmax(dim=1)
+        distance = (sampled.database_uv[0][valid][best] - sampled.database_uv[0][valid]).norm(dim=1)
+        right.append((distance < 6).float().mean().item())
+    return float(np.mean(right))
+
+
+def test_training_learns_to_match_and_to_detect(prepared: Path, tmp_path: Path) -> None:
+    config = small_config()
+    trainer = Trainer(config, tmp_path, sources(config, prepared))
+    before = descriptor_accuracy(trainer, config, prepared)
+    reports: list[StepReport] = []
+    trainer.run(on_step=reports.append)
+    after = descriptor_accuracy(trainer, config, prepared)
+    first, last = ({name: np.mean([r.losses[name] for r in part]) for name in ("descriptor", "detector")}
+                   for part in (reports[:10], reports[-10:]))  # fmt: skip
+    assert last["descriptor"] < 0.7 * first["descriptor"]
+    assert last["detector"] < 0.5 * first["detector"]
+    assert after > 0.45
+    assert after > before + 0.2
+    assert all(not report.warnings() for report in reports)
+
+
+def test_a_killed_run_ends_with_the_same_weights_as_an_uninterrupted_one(prepared: Path, tmp_path: Path) -> None:
+    config = small_config(steps=12, decay=4, warmup=2)
+    whole = Trainer(config, tmp_path / "whole", sources(config, prepared))
+    whole.run(on_step=lambda report: None)
+    killed = Trainer(config, tmp_path / "killed", sources(config, prepared))
+    killed.run(on_step=lambda report: None, until=7)
+    resumed = Trainer(config, tmp_path / "killed", sources(config, prepared))
+    assert resumed.step == 7
+    resumed.run(on_step=lambda report: None)
+    for ours, theirs in ((resumed.network, whole.network), (resumed.average, whole.average)):
+        for name, value in ours.state_dict().items():
+            torch.testing.assert_close(value, theirs.state_dict()[name], rtol=0, atol=0, msg=name)
+
+
+def test_a_finished_run_can_be_made_longer_from_before_the_rate_fell(prepared: Path, tmp_path: Path) -> None:
+    config = small_config(steps=8, decay=4, warmup=2)
+    Trainer(config, tmp_path, sources(config, prepared)).run(on_step=lambda report: None)
+    assert load_checkpoint(tmp_path / "before_decay.pt").step == 4
+    (tmp_path / "before_decay.pt").replace(tmp_path / "last.pt")
+    longer = small_config(steps=10, decay=4, warmup=2)
+    reports: list[StepReport] = []
+    Trainer(longer, tmp_path, sources(longer, prepared)).run(on_step=reports.append)
+    assert [report.step for report in reports] == [5, 6, 7, 8, 9, 10]
+    assert reports[1].learning_rate == longer.schedule.learning_rate
+
+
+def test_a_checkpoint_of_another_configuration_is_refused(prepared: Path, tmp_path: Path) -> None:
+    config = small_config(steps=4, decay=1, warmup=1)
+    Trainer(config, tmp_path, sources(config, prepared)).run(on_step=lambda report: None)
+    other = config_from_dict({**config.to_dict(), "seed": 4})
+    with pytest.raises(CheckpointError, match=r"seed = 3.*says 4"):
+        Trainer(other, tmp_path, sources(other, prepared))
+
+
+def test_a_damaged_checkpoint_is_named(prepared: Path, tmp_path: Path) -> None:
+    (tmp_path / "last.pt").write_bytes(b"half a file")
+    config = small_config()
+    with pytest.raises(CheckpointError, match=r"last\.pt: not a readable training checkpoint"):
+        Trainer(config, tmp_path, sources(config, prepared))
+
+
+def test_the_loader_gives_the_same_pairs_whatever_the_number_of_processes(prepared: Path) -> None:
+    config = small_config()
+    dataset = PairDataset(sources(config, prepared), size=SIZE, target=config.target, seed=5, count=4)
+    direct = [dataset[number] for number in range(4)]
+    loaded = list(torch.utils.data.DataLoader(dataset, batch_size=None, num_workers=2))
+    for ours, theirs in zip(direct, loaded):
+        for name in ours:
+            torch.testing.assert_close(ours[name], theirs[name], equal_nan=True, rtol=0, atol=0)
+
+
+def test_preparing_goes_on_where_it_was_stopped(photographs: Path, tmp_path: Path) -> None:
+    files = find_photographs(photographs)
+    calls = []
+
+    def detect(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        calls.append(image.shape)
+        return shi_tomasi_corners(image)
+
+    prepare_pictures(files[:3], tmp_path, detect, teacher="shi_tomasi")
+    done = len(calls)
+    assert prepare_pictures(files[:4], tmp_path, detect, teacher="shi_tomasi") == 4
+    assert len(calls) == done + 1
+    with pytest.raises(TrainingDataError, match="use another folder"):
+        prepare_pictures(files[:3], tmp_path, detect, teacher="another")
+
+
+def test_an_empty_folder_is_named(tmp_path: Path) -> None:
+    with pytest.raises(TrainingDataError, match="no pictures"):
+        find_photographs(tmp_path)
+    with pytest.raises(TrainingDataError, match="no prepared tiles"):
+        load_pictures(tmp_path)
+
+
+def test_the_command_line_goes_from_pictures_to_weights_that_extract(photographs: Path, tmp_path: Path) -> None:
+    config = tmp_path / "config.yaml"
+    config.write_text(
+        json.dumps(
+            {
+                "data": {"pictures": [str(tmp_path / "pictures")], "size": list(SIZE), "workers": 0},
+                "schedule": {"steps": 4, "warmup": 1, "decay": 1, "batch": 1},
+            }
+        )
+    )
+    assert main(["train-prepare", str(photographs), str(tmp_path / "pictures")]) == 0
+    assert main(["train", str(config), str(tmp_path / "run"), "--threads", "1", "--until", "2"]) == 0
+    assert main(["train", str(config), str(tmp_path / "run"), "--threads", "1"]) == 0
+    target = tmp_path / "new.safetensors"
+    assert main(["train-export", str(tmp_path / "run"), str(target), "--note", "a test"]) == 0
+    weights = load_weights(target, model="gcnv2_tiny")
+    assert weights.metadata.training["steps"] == 4
+    prepared = {"teacher": "shi_tomasi", "short_side": 512}
+    assert weights.metadata.training["data"] == [{"pictures": 8, "prepared": prepared}]
+    assert 2.2e6 < target.stat().st_size < 2.5e6
+    with create_extractor(ExtractorOptions(weights=str(target))) as extractor:
+        features = extractor.extract(draw_picture(1))
+        assert features.descriptors.shape == (len(features), 32)
+
+
+def test_a_configuration_without_pictures_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    config = tmp_path / "config.yaml"
+    config.write_text("seed: 1\n")
+    assert main(["train", str(config), str(tmp_path / "run")]) == 1
+    assert "names no data.pictures" in capsys.readouterr().err
