@@ -186,6 +186,7 @@ def _fold_angle(coefficients: tuple[float, ...]) -> float:
 
 def _first_positive_root(polynomial: Polynomial) -> float:
     """Smallest positive real root of a polynomial; infinite if there is none."""
-    roots = polynomial.trim().roots()
+    # A leading coefficient next to zero has its root out of all reach, and would overflow the companion matrix.
+    roots = polynomial.trim(1e-20).roots()
     real = roots.real[(np.abs(roots.imag) < 1e-9) & (roots.real > 0)]
     return float(real.min()) if len(real) else math.inf

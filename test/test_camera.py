@@ -114,6 +114,16 @@ def test_a_pixel_that_the_lens_model_cannot_reach_has_no_ray() -> None:
     assert np.isfinite(rays[1:]).all()
 
 
+def test_a_coefficient_next_to_zero_is_as_good_as_zero() -> None:
+    for model in ("plumb_bob", "rational_polynomial", "equidistant"):
+        nearly = replace(PINHOLE, model=model, coefficients=(0.1, 0.0, 0.0, 1e-310))
+        exactly = replace(PINHOLE, model=model, coefficients=(0.1,))
+        np.testing.assert_allclose(nearly.undistort([[3.0, 4.0]]), exactly.undistort([[3.0, 4.0]]), atol=1e-12)
+    for coefficients in ((0.1, 0.0, 0.0, 0.0, 1e-310), (0.1, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 5e-324)):
+        camera = replace(PINHOLE, model="rational_polynomial", coefficients=coefficients)
+        assert np.isfinite(camera.rays([[3.0, 4.0]])).all()
+
+
 def test_a_point_far_to_the_side_is_not_folded_back_into_the_image() -> None:
     camera = replace(PINHOLE, model="plumb_bob", coefficients=(-0.5,))
     folded, _ = cv2.projectPoints(

@@ -219,10 +219,10 @@ def synthetic_pairs(
     made = []
     for number in range(count):
         path = pictures[number % len(pictures)]
-        picture = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
-        if picture is None:
+        read = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
+        if read is None:
             raise EvaluationError(f"{path}: not a picture that OpenCV can read")
-        picture = np.asarray(picture, np.uint8)
+        picture: NDArray[np.uint8] = np.asarray(read, np.uint8)
         rng = np.random.default_rng([seed, number])
         made.append(
             synthetic_pair(picture, rng, options or SyntheticOptions(), name=f"{path.name}#{number}", roll=roll)

@@ -115,7 +115,8 @@ def estimate_pose(
     metres = keypoint_depths(first, depth)[matches.index_a]
     known = ~np.isnan(metres)
     points = camera.rays(first.uv[matches.index_a][known]).astype(np.float64) * metres[known, None]
-    pixels = camera.undistort(second.uv[matches.index_b][known])
+    # The pixels of a pinhole with the same matrix, so that the reprojection error stays in pixels.
+    pixels = camera.undistort(second.uv[matches.index_b][known]) * (camera.fx, camera.fy) + (camera.cx, camera.cy)
     usable = np.isfinite(points).all(axis=1) & np.isfinite(pixels).all(axis=1)
     points, pixels = points[usable], pixels[usable]
     if len(points) < _MINIMUM_INLIERS:
@@ -128,8 +129,8 @@ def estimate_pose(
     if not found or inliers is None or len(inliers) < _MINIMUM_INLIERS:
         return None, len(points), 0
     chosen = inliers.ravel()
-    rotation, translation = cv2.solvePnPRefineLM(
-        points[chosen], pixels[chosen], camera.matrix, None, rotation, translation
+    _, rotation, translation = cv2.solvePnP(
+        points[chosen], pixels[chosen], camera.matrix, None, rotation, translation, useExtrinsicGuess=True
     )
     pose = np.eye(4)
     pose[:3, :3] = cv2.Rodrigues(rotation)[0]

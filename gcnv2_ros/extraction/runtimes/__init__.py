@@ -3,18 +3,30 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import importlib
+import logging
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ...errors import MissingDependencyError
 from ..options import ExtractionError, ExtractorOptions
 
 if TYPE_CHECKING:
     from ...weights import Weights
 
-_RUNTIMES = ("torch",)
+_ENGINES = {
+    "openvino": (".openvino", "OpenVINORuntime"),
+    "onnxruntime": (".onnx_runtime", "OnnxRuntime"),
+    "torch": (".torch_eager", "TorchRuntime"),
+}
+
+AUTO_ORDER = tuple(_ENGINES)
+"""Names of all runtimes, the fastest on a CPU first as measured by ``benchmarks/runtimes.py`` (docs/runtimes.md)."""
+
+_LOGGER = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -65,15 +77,37 @@ class Runtime(Protocol):
 def create_runtime(options: ExtractorOptions, weights: Weights) -> Runtime:
     """Build the engine that `options.runtime` names, with `weights` in it.
 
+    ``auto`` takes the first of `AUTO_ORDER` that is installed and loads the network, on the CPU in fp32; torch, where a
+    CUDA device or another precision is asked for or ``device: auto`` finds one. An engine that is installed and fails
+    is logged.
+
     Raises
     ------
     ExtractionError
         If there is no such runtime, or it cannot work on that device or in that precision.
+    MissingDependencyError
+        If the runtime that is named is not installed.
     """
-    if options.runtime not in ("auto", *_RUNTIMES):
-        raise ExtractionError(f"there is no runtime {options.runtime!r}; choose auto or {', '.join(_RUNTIMES)}")
-    from .torch_eager import TorchRuntime
+    if options.runtime not in ("auto", *AUTO_ORDER):
+        raise ExtractionError(f"there is no runtime {options.runtime!r}; choose auto or {', '.join(AUTO_ORDER)}")
+    if options.runtime != "auto":
+        return _build(options.runtime, options, weights)
+    from .torch_eager import _resolve_device
 
-    return TorchRuntime(
-        options.model, weights, device=options.device, precision=options.precision, threads=options.threads
-    )
+    if options.precision in ("auto", "fp32") and _resolve_device(options.device).type == "cpu":
+        on_cpu = replace(options, device="cpu")
+        for name in AUTO_ORDER[:-1]:
+            try:
+                return _build(name, on_cpu, weights)
+            except MissingDependencyError:
+                continue
+            except ExtractionError as error:
+                _LOGGER.warning("the runtime %s is passed over: %s", name, error)
+    return _build("torch", options, weights)
+
+
+def _build(name: str, options: ExtractorOptions, weights: Weights) -> Runtime:
+    # Each module imports its library, which is installed or not, and takes its time.
+    module, engine = _ENGINES[name]
+    build = getattr(importlib.import_module(module, __package__), engine)
+    return build(options.model, weights, device=options.device, precision=options.precision, threads=options.threads)

@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The ONNX Runtime runtime: on the CPU, and on CUDA devices where an ONNX Runtime built for them is installed.
+
+Only the CPU has been tried. The CUDA and TensorRT providers are chosen as ONNX Runtime documents it, but this code has
+not run on a GPU yet. TensorRT then builds its engine anew at each start and for each new size of the input, which takes
+from seconds to minutes.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...errors import MissingDependencyError
+from ..export import INPUT_NAME, OUTPUT_NAMES, cached_onnx, network_stride
+from ..options import ExtractionError
+from . import RawFeatures
+
+if TYPE_CHECKING:
+    from ...weights import Weights
+
+_CPU = "CPUExecutionProvider"
+# The fastest first; what one of them cannot run goes to the next.
+_GPU = ("TensorrtExecutionProvider", "CUDAExecutionProvider")
+_ERRORS_ONLY = 3
+
+
+class OnnxRuntime:
+    """ONNX Runtime; see `Runtime` for the interface.
+
+    Parameters
+    ----------
+    model
+        Name of the network.
+    weights
+        Weights that fit it.
+    device
+        ``auto``: a GPU where ONNX Runtime can use one, else the CPU; or ``cpu``, ``cuda`` or ``cuda:N``.
+    precision
+        ``auto`` or ``fp32``.
+    threads
+        CPU threads; 0: as many as there are physical cores.
+
+    Raises
+    ------
+    ExtractionError
+        If the device is not there, the precision is another, or ONNX Runtime refuses the network.
+    MissingDependencyError
+        If onnxruntime is not installed, or onnx is not and the network has not been exported before.
+    """
+
+    name = "onnxruntime"
+    precision = "fp32"
+
+    def __init__(self, model: str, weights: Weights, *, device: str, precision: str, threads: int) -> None:
+        try:
+            import onnxruntime
+        except ImportError as error:
+            raise MissingDependencyError(
+                "onnxruntime",
+                "the runtime onnxruntime",
+                "pip install onnx onnxruntime (for CUDA: onnx onnxruntime-gpu)",
+            ) from error
+        if precision not in ("auto", "fp32"):
+            raise ExtractionError(
+                f"the runtime onnxruntime computes in fp32, not in {precision}; choose fp32 (or auto)"
+            )
+        self.stride = network_stride(model)
+        providers = _providers(device, onnxruntime.get_available_providers())
+        settings = onnxruntime.SessionOptions()
+        settings.intra_op_num_threads = threads
+        settings.log_severity_level = _ERRORS_ONLY
+        content = cached_onnx(model, weights)
+        try:
+            session = onnxruntime.InferenceSession(content, settings, providers=providers)
+        except Exception as error:  # the library's own errors have no base class of their own
+            raise ExtractionError(f"ONNX Runtime {onnxruntime.__version__} cannot load {model}: {error}") from error
+        on_cpu = session.get_providers()[0] == _CPU
+        if on_cpu and device.startswith("cuda"):
+            raise ExtractionError(
+                f"device {device} was asked for, but ONNX Runtime {onnxruntime.__version__} could not start on it and "
+                f"fell back to the CPU; check `nvidia-smi` and the versions of CUDA and cuDNN, or choose cpu or auto"
+            )
+        self.device = "cpu" if on_cpu else f"cuda:{_device_index(device)}"
+        self._session: Any = session
+
+    def infer(self, batch: NDArray[np.float32]) -> RawFeatures:
+        """Run the network on float32 (B, 1, H, W) in [0, 1]."""
+        if self._session is None:
+            raise ExtractionError("this extractor is closed")
+        descriptors, scores = self._session.run(OUTPUT_NAMES, {INPUT_NAME: batch})
+        return RawFeatures(descriptors, scores)
+
+    def close(self) -> None:
+        """Free the session."""
+        self._session = None
+
+
+def _providers(device: str, available: list[str]) -> list[Any]:
+    """What ONNX Runtime is to try, in this order; the CPU takes what is left."""
+    if device == "cpu":
+        return [_CPU]
+    on_gpu = [(name, {"device_id": _device_index(device)}) for name in _GPU if name in available]
+    if device.startswith("cuda") and not on_gpu:
+        raise ExtractionError(
+            f"device {device} was asked for, but this ONNX Runtime is built without CUDA (it has "
+            f"{', '.join(available)}); choose cpu or auto, or install onnxruntime-gpu in place of onnxruntime"
+        )
+    return [*on_gpu, _CPU]
+
+
+def _device_index(device: str) -> int:
+    return int(device.partition(":")[2] or 0)

@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The OpenVINO runtime, on the CPU.
+
+The network is exported to ONNX and compiled once for a machine; both are kept in the cache.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...errors import MissingDependencyError
+from ..export import INPUT_NAME, OUTPUT_NAMES, cached_model, cached_onnx, network_stride, onnx_key
+from ..options import ExtractionError
+from . import RawFeatures
+
+if TYPE_CHECKING:
+    from ...weights import Weights
+
+_DEVICE = "CPU"
+
+_LOGGER = logging.getLogger(__name__)
+
+
+class OpenVINORuntime:
+    """OpenVINO; see `Runtime` for the interface.
+
+    Parameters
+    ----------
+    model
+        Name of the network.
+    weights
+        Weights that fit it.
+    device
+        ``auto`` or ``cpu``.
+    precision
+        ``auto`` or ``fp32``.
+    threads
+        CPU threads; 0: OpenVINO's own choice.
+
+    Raises
+    ------
+    ExtractionError
+        If the device or the precision is another, or OpenVINO refuses the network.
+    MissingDependencyError
+        If openvino is not installed, or onnx is not and the network has not been exported before.
+    """
+
+    name = "openvino"
+    device = "cpu"
+    precision = "fp32"
+
+    def __init__(self, model: str, weights: Weights, *, device: str, precision: str, threads: int) -> None:
+        try:
+            import openvino
+        except ImportError as error:
+            raise MissingDependencyError("openvino", "the runtime openvino", "pip install onnx openvino") from error
+        if device not in ("auto", "cpu"):
+            raise ExtractionError(f"the runtime openvino runs on the CPU, not on {device}; choose cpu (or auto)")
+        if precision not in ("auto", "fp32"):
+            raise ExtractionError(f"the runtime openvino computes in fp32, not in {precision}; choose fp32 (or auto)")
+        self.stride = network_stride(model)
+        try:
+            network = _compiled(openvino, model, weights, threads)
+            self._request: Any = network.create_infer_request()
+        except RuntimeError as error:
+            raise ExtractionError(f"OpenVINO {openvino.__version__} cannot load {model}: {error}") from error
+
+    def infer(self, batch: NDArray[np.float32]) -> RawFeatures:
+        """Run the network on float32 (B, 1, H, W) in [0, 1]."""
+        if self._request is None:
+            raise ExtractionError("this extractor is closed")
+        # Outputs are copied: the next call writes into the same memory.
+        results = self._request.infer({INPUT_NAME: batch}, share_inputs=True, share_outputs=False)
+        descriptors, scores = (results[name] for name in OUTPUT_NAMES)
+        return RawFeatures(descriptors, scores)
+
+    def close(self) -> None:
+        """Free the compiled network."""
+        self._request = None
+
+
+def _compiled(openvino: Any, model: str, weights: Weights, threads: int) -> Any:
+    core = openvino.Core()
+    settings: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY"}
+    # Where the processor has it, OpenVINO would compute in bf16, which turns descriptor bits over.
+    settings["INFERENCE_PRECISION_HINT"] = "f32"
+    if threads:
+        settings["INFERENCE_NUM_THREADS"] = threads
+
+    def build() -> bytes:
+        network = core.read_model(io.BytesIO(cached_onnx(model, weights)))
+        exported = core.compile_model(network, _DEVICE, settings).export_model()
+        return exported.getvalue() if isinstance(exported, io.BytesIO) else bytes(exported)
+
+    key = {
+        **onnx_key(model, weights),
+        "compiler": f"openvino {openvino.__version__}",
+        "processor": f"{core.get_property(_DEVICE, 'FULL_DEVICE_NAME')}, "
+        f"{core.get_property(_DEVICE, 'OPTIMIZATION_CAPABILITIES')}",
+    }
+    content = cached_model(key, ".openvino", build)
+    try:
+        return core.import_model(content, _DEVICE, settings)
+    except RuntimeError as error:
+        _LOGGER.warning("OpenVINO refuses a compiled model from the cache (%s), which is built again", error)
+        return core.import_model(cached_model(key, ".openvino", build, rebuild=True), _DEVICE, settings)

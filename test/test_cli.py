@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command line: extract, doctor, convert-weights, demo."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from gcnv2_ros.cli import doctor
+from gcnv2_ros.cli.main import main
+from gcnv2_ros.networks import create_network
+from gcnv2_ros.weights import load_weights
+
+
+@pytest.fixture
+def picture(tmp_path: Path) -> Path:
+    rng = np.random.default_rng(0)
+    image = cv2.resize(rng.integers(0, 256, (30, 40), dtype=np.uint8), (320, 240), interpolation=cv2.INTER_NEAREST)
+    path = tmp_path / "in.put.png"
+    cv2.imwrite(str(path), image)
+    return path
+
+
+def test_extract_writes_arrays(picture: Path, tmp_path: Path) -> None:
+    assert main(["extract", str(picture), "--model", "orb", "--max-keypoints", "50", "--out", str(tmp_path / "o")]) == 0
+    with np.load(tmp_path / "o" / "in.put.npz", allow_pickle=False) as arrays:
+        assert arrays["uv"].shape == (50, 2)
+        assert arrays["descriptors"].shape == (50, 32)
+        assert arrays["image_size"].tolist() == [320, 240]
+        assert json.loads(str(arrays["model_info"]))["model"] == "orb"
+
+
+def test_extract_draws(picture: Path) -> None:
+    assert main(["extract", str(picture), "--model", "orb", "--draw"]) == 0
+    drawn = cv2.imread(str(picture.with_name("in.put.keypoints.png")))
+    assert drawn.shape == (240, 320, 3)
+    assert (drawn[..., 0] != drawn[..., 2]).mean() > 0.01
+
+
+@pytest.mark.parametrize(("name", "sentence"), [("no.png", "no such file"), ("text.png", "not a picture")])
+def test_extract_names_what_it_cannot_read(
+    name: str, sentence: str, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    (tmp_path / "text.png").write_text("this is no picture")
+    assert main(["extract", str(tmp_path / name), "--model", "orb"]) == 1
+    error = capsys.readouterr().err
+    assert name in error
+    assert sentence in error
+
+
+@pytest.mark.parametrize("size", ["320", "axb", "320x"])
+def test_a_wrong_size_is_one_sentence(size: str, picture: Path, capsys: pytest.CaptureFixture) -> None:
+    assert main(["extract", str(picture), "--model", "orb", "--input-size", size]) == 1
+    assert "WIDTHxHEIGHT" in capsys.readouterr().err
+
+
+def test_convert_weights_makes_a_file_that_loads(tmp_path: Path) -> None:
+    import torch
+
+    torch.save({"state_dict": create_network("gcnv2_tiny").state_dict()}, tmp_path / "old.pt")
+    target = tmp_path / "new.safetensors"
+    assert main(["convert-weights", str(tmp_path / "old.pt"), str(target)]) == 0
+    assert load_weights(target, model="gcnv2_tiny").metadata.model == "gcnv2_tiny"
+
+
+def test_doctor_tries_every_shipped_model_and_reports_what_is_missing(
+    capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doctor, "_LIBRARIES", (*doctor._LIBRARIES, ("no_such_module", "nothing", True, "do without")))
+    assert main(["doctor"]) == 1
+    output = capsys.readouterr().out
+    assert re.search(r"ok +orb on cpu: [\d.]+ ms", output)
+    assert re.search(r"ok +gcnv2_tiny on cpu: [\d.]+ ms", output)
+    assert re.search(r"PROBLEM nothing: not installed\n +-> do without", output)
+
+
+def test_doctor_advises_on_the_middleware(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("rclpy", reason="ROS 2 is not installed")
+    for name in ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_BUILTIN_TRANSPORTS"):
+        monkeypatch.delenv(name, raising=False)
+    by_subject = {finding.subject: finding for finding in doctor.check_middleware()}
+    assert by_subject["large images"].verdict == "note"
+    assert "large_images.xml" in by_subject["large images"].advice
+    monkeypatch.setenv("FASTDDS_DEFAULT_PROFILES_FILE", "/nowhere/profile.xml")
+    by_subject = {finding.subject: finding for finding in doctor.check_middleware()}
+    assert by_subject["large images"].verdict == "problem"
+
+
+def test_the_demo_plays_to_the_real_node_and_leaves_a_page(
+    tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("rclpy", reason="ROS 2 is not installed")
+    # The demo chooses a domain and a transport for its processes; neither is to outlive the test.
+    for name in ("ROS_DOMAIN_ID", "ROS_AUTOMATIC_DISCOVERY_RANGE", "FASTDDS_BUILTIN_TRANSPORTS"):
+        monkeypatch.setenv(name, "")
+    for name in ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE"):
+        monkeypatch.delenv(name, raising=False)
+    room = "room:width=160,height=120,frames=24,rate=10"
+    out = tmp_path / "page"
+    options = ["--model", "orb", "--input-size", "160x120", "--max-keypoints", "200", "--threads", "1"]
+    assert main(["demo", "--sequence", room, "--out", str(out), *options]) == 0
+    output = capsys.readouterr().out
+    match = re.search(r"(\d+) of 24 frames came back as features", output)
+    assert match is not None
+    assert int(match[1]) >= 12
+    page = (out / "index.html").read_text()
+    pictures = re.findall(r'<img src="([^"]+)"', page)
+    assert len(pictures) >= 4
+    for name in pictures:
+        assert cv2.imread(str(out / name)) is not None
+    assert "within 3 px of it" in page
+
+
+def test_the_demo_says_why_the_node_did_not_start(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    pytest.importorskip("rclpy", reason="ROS 2 is not installed")
+    arguments = ["--sequence", "room:width=96,height=64,frames=2", "--out", str(tmp_path), "--weights", "none.pt"]
+    assert main(["demo", *arguments]) == 1
+    error = capsys.readouterr().err
+    assert "the node ended with exit code 1" in error
+    assert "none.pt" in error

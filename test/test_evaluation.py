@@ -1,0 +1,244 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The scores judge features as they should: perfect ones, shifted ones, damaged ones."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gcnv2_ros.cli.main import main
+from gcnv2_ros.evaluation.benchmark import BenchmarkData, run_benchmark
+from gcnv2_ros.evaluation.bootstrap import block_bootstrap_mean, bootstrap_mean, paired_difference
+from gcnv2_ros.evaluation.frontends import parse_frontend
+from gcnv2_ros.evaluation.homography import (
+    EvaluationError,
+    SyntheticOptions,
+    load_oxford_sequence,
+    score_pair,
+    synthetic_pair,
+)
+from gcnv2_ros.evaluation.pose import frame_pairs, keypoint_depths, roll_between, score_pose_pairs
+from gcnv2_ros.features import Features
+from gcnv2_ros.geometry import invert_pose, transform_points, warp_homography
+from gcnv2_ros.sequences import RoomOptions, SyntheticRoom
+
+DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+SIZE = (320, 240)
+
+
+def features_at(uv: np.ndarray, descriptors: np.ndarray, size: tuple[int, int] = SIZE) -> Features:
+    return Features(uv, np.linspace(1, 0, len(uv)), descriptors, size)
+
+
+def random_features(rng: np.random.Generator, count: int = 100) -> Features:
+    uv = rng.uniform((20, 20), (300, 220), (count, 2))
+    return features_at(uv, rng.integers(0, 256, (count, 32), dtype=np.uint8))
+
+
+def test_perfect_features_score_one_and_errors_count_in_pixels() -> None:
+    rng = np.random.default_rng(0)
+    homography = np.array([[0.9, 0.05, 10], [-0.04, 0.95, 8], [1e-5, 2e-5, 1]])
+    first = random_features(rng)
+    truth = warp_homography(homography, first.uv)
+    perfect = score_pair(first, features_at(truth, first.descriptors), homography)
+    assert perfect.accuracy == (1.0, 1.0)
+    assert perfect.repeatability == 1.0
+    assert perfect.matches == perfect.keypoints == 100
+    assert perfect.corner_error < 0.1
+    shifted = score_pair(first, features_at(truth + np.array([4, 0]), first.descriptors), homography)
+    assert shifted.accuracy == (0.0, 1.0)
+    assert shifted.corner_error == pytest.approx(4, abs=0.2)
+
+
+def test_matches_of_wrong_descriptors_are_wrong() -> None:
+    rng = np.random.default_rng(1)
+    first, second = random_features(rng), random_features(rng)
+    scores = score_pair(first, second, np.eye(3))
+    assert scores.accuracy[0] < 0.1
+    assert scores.corner_error > 5
+
+
+def test_no_features_score_nothing() -> None:
+    scores = score_pair(Features.empty(SIZE), Features.empty(SIZE), np.eye(3))
+    assert (scores.matches, scores.accuracy, scores.repeatability) == (0, (0.0, 0.0), 0.0)
+    assert scores.corner_error == float("inf")
+
+
+def textured(width: int = 500, height: int = 400) -> np.ndarray:
+    noise = np.random.default_rng(5).integers(0, 256, (height // 8, width // 8), dtype=np.uint8)
+    return np.asarray(cv2.resize(noise, (width, height), interpolation=cv2.INTER_CUBIC), np.uint8)
+
+
+def test_a_synthetic_pair_is_related_by_its_homography() -> None:
+    options = SyntheticOptions(size=SIZE, photometric=False)
+    pair = synthetic_pair(textured(), np.random.default_rng(3), options, name="x")
+    back = cv2.warpPerspective(pair.second, np.linalg.inv(pair.homography), SIZE, flags=cv2.INTER_LINEAR)
+    seen = cv2.warpPerspective(np.full_like(pair.second, 255), np.linalg.inv(pair.homography), SIZE) == 255
+    assert seen.mean() > 0.3
+    assert np.median(np.abs(back[seen].astype(int) - pair.first[seen])) < 8
+
+
+def test_a_roll_pair_rolls_about_the_centre_and_does_nothing_else() -> None:
+    pair = synthetic_pair(textured(), np.random.default_rng(3), SyntheticOptions(size=SIZE), name="x", roll=90)
+    np.testing.assert_allclose(warp_homography(pair.homography, [[159.5, 119.5]]), [[159.5, 119.5]], atol=1e-9)
+    np.testing.assert_allclose(warp_homography(pair.homography, [[169.5, 119.5]]), [[159.5, 129.5]], atol=1e-9)
+
+
+def true_features(room: SyntheticRoom, index: int, points: np.ndarray, descriptors: np.ndarray) -> Features:
+    """Features at the exact projections of world points that frame `index` sees."""
+    frame = room[index]
+    assert frame.pose is not None
+    assert frame.depth is not None
+    local = transform_points(invert_pose(frame.pose), points)
+    uv = room.camera.project(local)
+    near = np.nan_to_num(uv, nan=-1)
+    seen = (near[:, 0] > 1) & (near[:, 0] < 158) & (near[:, 1] > 1) & (near[:, 1] < 118)
+    rows, columns = np.rint(near[seen]).astype(int).T[::-1]
+    visible = np.abs(frame.depth[rows, columns] - local[seen, 2]) < 0.02
+    chosen = np.flatnonzero(seen)[visible]
+    return features_at(uv[chosen], descriptors[chosen], (160, 120))
+
+
+def room_features(noise_bits: float = 0.0) -> tuple[SyntheticRoom, list[Features]]:
+    room = SyntheticRoom(RoomOptions(width=160, height=120, frames=22, seed=4))
+    rng = np.random.default_rng(0)
+    points = []
+    for index in (0, 10, 20):
+        frame = room[index]
+        assert frame.depth is not None
+        assert frame.pose is not None
+        uv = rng.integers((2, 2), (157, 117), (150, 2)).astype(np.float64)
+        metres = frame.depth[uv[:, 1].astype(int), uv[:, 0].astype(int)]
+        points.append(transform_points(frame.pose, room.camera.rays(uv).astype(np.float64) * metres[:, None]))
+    world = np.concatenate(points)
+    descriptors = rng.integers(0, 256, (len(world), 32), dtype=np.uint8)
+    features = []
+    for index in range(len(room)):
+        flips = np.packbits(rng.random((len(world), 256)) < noise_bits, axis=1)
+        features.append(true_features(room, index, world, descriptors ^ flips))
+    return room, features
+
+
+def test_true_features_of_the_room_give_the_true_poses() -> None:
+    room, features = room_features()
+    results = score_pose_pairs(features, list(room), room.camera, gaps=(5, 10))
+    assert len(results) == len(list(frame_pairs(22, (5, 10))))
+    assert all(result.success for result in results)
+    # The depth is read at the nearest pixel, which is what is left of the error.
+    assert np.median([result.rotation_error for result in results]) < 0.3
+    assert np.median([result.translation_error for result in results]) < 0.02
+
+
+def test_flipped_bits_lower_the_pose_score() -> None:
+    room, good = room_features()
+    _, bad = room_features(noise_bits=0.47)
+    area = [
+        np.mean([result.area for result in score_pose_pairs(features, list(room), room.camera, gaps=(10,))])
+        for features in (good, bad)
+    ]
+    assert area[0] > area[1] + 0.2
+
+
+def test_depth_at_an_edge_is_unknown() -> None:
+    depth = np.full((40, 60), 2.0, np.float32)
+    depth[:, 30:] = 3.0
+    depth[5, 5] = np.nan
+    uv = np.array([[10, 10], [29.6, 20], [45, 20], [5, 5]], np.float32)
+    found = keypoint_depths(features_at(uv, np.zeros((4, 32), np.uint8), (60, 40)), depth)
+    np.testing.assert_array_equal(found, np.array([2, np.nan, 3, np.nan], np.float32))
+
+
+@given(st.floats(-179, 179))
+def test_roll_between_is_the_angle_about_the_optical_axis(degrees: float) -> None:
+    pose = np.eye(4)
+    angle = np.deg2rad(degrees)
+    pose[:2, :2] = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
+    assert roll_between(pose) == pytest.approx(abs(degrees), abs=1e-6)
+
+
+def test_the_bootstrap_interval_has_the_width_of_the_standard_error() -> None:
+    values = np.random.default_rng(0).normal(0.3, 1, 400)
+    interval = bootstrap_mean(values)
+    assert interval.low < interval.mean < interval.high
+    assert interval.high - interval.low == pytest.approx(2 * 1.96 / np.sqrt(400), rel=0.15)
+
+
+def test_blocks_of_equal_values_widen_the_interval() -> None:
+    values = np.repeat(np.random.default_rng(0).normal(0, 1, 20), 20)
+    blocks = np.repeat(np.arange(20), 20)
+    wide, narrow = block_bootstrap_mean(values, blocks), bootstrap_mean(values)
+    assert wide.high - wide.low > 3 * (narrow.high - narrow.low)
+
+
+def test_a_constant_difference_has_no_width() -> None:
+    rng = np.random.default_rng(0)
+    theirs = rng.random(60)
+    interval = paired_difference(list(theirs + 0.1), list(theirs), list(np.arange(60) // 20))
+    assert (interval.low, interval.mean, interval.high) == pytest.approx((0.1, 0.1, 0.1))
+
+
+def test_frontends_are_read_from_text() -> None:
+    plain, sized = parse_frontend("orb"), parse_frontend("gcnv2_tiny=runs/a.safetensors@320x240")
+    assert (plain.label, plain.options.input_size) == ("orb", None)
+    assert (sized.label, sized.options.model, sized.options.weights) == (
+        "a@320x240",
+        "gcnv2_tiny",
+        "runs/a.safetensors",
+    )
+    assert sized.options.input_size == (320, 240)
+    with pytest.raises(EvaluationError, match="@WIDTHxHEIGHT"):
+        parse_frontend("orb@320")
+
+
+def test_more_keypoints_and_whole_bits_score_higher_in_the_benchmark(tmp_path: Path) -> None:
+    options = SyntheticOptions(size=SIZE)
+    pairs = [synthetic_pair(textured(), np.random.default_rng(seed), options, name=str(seed)) for seed in range(4)]
+    data = BenchmarkData({"synthetic": pairs}, {}, SyntheticRoom(RoomOptions(width=160, height=120, frames=12)))
+    results = run_benchmark([parse_frontend("orb")], data, budgets=[50, 400], say=lambda text: None)
+    few, many = results["50"]["orb"], results["400"]["orb"]
+    assert many["synthetic"]["homography@5"]["mean"] >= few["synthetic"]["homography@5"]["mean"]
+    assert many["pose"]["area"] > few["pose"]["area"]
+    assert many["pose"]["difference from orb"]["success"] == {"mean": 0, "low": 0, "high": 0}
+
+
+def test_the_benchmark_command_writes_table_json_and_plot(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    cv2.imwrite(str(tmp_path / "picture.png"), textured())
+    out = tmp_path / "out"
+    arguments = [
+        "--pictures",
+        str(tmp_path),
+        "--pairs",
+        "2",
+        "--roll-pairs",
+        "1",
+        "--budgets",
+        "100",
+        "--out",
+        str(out),
+    ]
+    assert main(["benchmark-features", "orb", "orb@320x240", *arguments]) == 0
+    assert "| orb@320x240 |" in capsys.readouterr().out
+    assert (out / "benchmark.json").exists()
+    assert cv2.imread(str(out / "benchmark.png")) is not None
+
+
+def test_graf_homographies_align_their_images() -> None:
+    if not (DATA / "homography/graf").exists():
+        pytest.skip("the Oxford sequence graf is not on this machine")
+    pairs = load_oxford_sequence(DATA / "homography/graf")
+    assert len(pairs) == 5
+    warped = cv2.warpPerspective(pairs[0].first, pairs[0].homography, pairs[0].second.shape[::-1])
+    seen = warped > 0
+    assert np.corrcoef(warped[seen], pairs[0].second[seen])[0, 1] > 0.8
+
+
+def test_a_missing_homography_is_named(tmp_path: Path) -> None:
+    for number in range(1, 7):
+        cv2.imwrite(str(tmp_path / f"img{number}.png"), textured(64, 48))
+    with pytest.raises(EvaluationError, match="H1to2p"):
+        load_oxford_sequence(tmp_path)
