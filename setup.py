@@ -74,7 +74,7 @@ setup(
             "rosbags-image",
         ],
         "room": ["scikit-image>=0.22"],
-        "train": ["kornia>=0.8", "Pillow", "tensorboard", "tqdm"],
+        "train": ["kornia>=0.8", "matplotlib", "Pillow", "tensorboard", "tqdm"],
         "test": ["colcon-ros", "colcon-core", "hypothesis", "mypy", "pytest>=8", "ruff", "types-PyYAML"],
     },
     entry_points={

@@ -13,11 +13,14 @@ import torch
 
 from gcnv2_ros.cli.main import main
 from gcnv2_ros.extraction import ExtractorOptions, create_extractor
+from gcnv2_ros.sequences import ImageSequence, RoomOptions, SyntheticRoom
 from gcnv2_ros.training.checkpoint import CheckpointError, load_checkpoint
 from gcnv2_ros.training.config import TrainingConfig, config_from_dict
 from gcnv2_ros.training.correspondence import sample_correspondences
+from gcnv2_ros.training.geometric import GeometricPairs
 from gcnv2_ros.training.loop import StepReport, Trainer
 from gcnv2_ros.training.pairs import HomographyPairs, PairDataset
+from gcnv2_ros.training.photometric import PhotometricOptions
 from gcnv2_ros.training.pictures import TrainingDataError, find_photographs, load_pictures, prepare_pictures
 from gcnv2_ros.training.targets import shi_tomasi_corners
 from gcnv2_ros.weights import load_weights
@@ -151,6 +154,42 @@ def test_the_loader_gives_the_same_pairs_whatever_the_number_of_processes(prepar
     for ours, theirs in zip(direct, loaded):
         for name in ours:
             torch.testing.assert_close(ours[name], theirs[name], equal_nan=True, rtol=0, atol=0)
+
+
+def test_geometric_pairs_show_the_same_place_where_the_flow_says() -> None:
+    room = SyntheticRoom(RoomOptions(width=160, height=120, frames=8, seed=2))
+    off = PhotometricOptions(
+        gain=0, gamma=0, contrast=0, vignetting=0, shading_probability=0, motion_blur_probability=0,
+        defocus_probability=0, noise=0, jpeg_probability=0,
+    )  # fmt: skip
+    pairs = GeometricPairs(room, shi_tomasi_corners, off, largest_gap=6)
+    for seed in range(4):
+        first, second, flow = pairs.draw(np.random.default_rng(seed), SIZE)
+        assert first.image.shape == second.image.shape == flow.shape[:2] == SIZE[::-1]
+        seen = ~np.isnan(flow[..., 0])
+        assert seen.mean() > 0.2
+        there = cv2.remap(second.image, np.nan_to_num(flow), None, cv2.INTER_LINEAR)
+        assert np.median(np.abs(there[seen].astype(int) - first.image[seen])) <= 4
+        assert len(first.keypoints) > 5
+
+
+def test_a_sequence_alone_can_be_trained_on(tmp_path: Path) -> None:
+    config = tmp_path / "config.yaml"
+    config.write_text(
+        json.dumps(
+            {
+                "data": {"sequences": ["room:width=160,height=120,frames=4"], "size": list(SIZE), "workers": 0},
+                "schedule": {"steps": 2, "warmup": 1, "decay": 1, "batch": 1},
+            }
+        )
+    )
+    assert main(["train", str(config), str(tmp_path / "run"), "--threads", "1"]) == 0
+    assert load_checkpoint(tmp_path / "run" / "last.pt").step == 2
+
+
+def test_a_sequence_without_depth_cannot_be_trained_on(photographs: Path) -> None:
+    with pytest.raises(TrainingDataError, match="needs calibration, depth and poses"):
+        GeometricPairs(ImageSequence(photographs), shi_tomasi_corners, PhotometricOptions())
 
 
 def test_preparing_goes_on_where_it_was_stopped(photographs: Path, tmp_path: Path) -> None:

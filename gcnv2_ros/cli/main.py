@@ -12,7 +12,7 @@ from ..errors import GCNv2Error
 
 # Subcommand modules, in the order of the help. Each has add_parsers(subparsers) and imports what is heavy only when
 # it runs, so that `gcnv2 --help` is quick.
-MODULES = ("demo", "extract", "doctor", "train", "benchmark", "export")
+MODULES = ("demo", "extract", "doctor", "train", "benchmark", "export", "bag", "vocabulary")
 
 
 def build_parser() -> argparse.ArgumentParser:

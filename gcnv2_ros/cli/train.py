@@ -120,16 +120,25 @@ def run_prepare(arguments: argparse.Namespace) -> None:
 
 def pair_sources(config: TrainingConfig) -> list[tuple[PairSource, float]]:
     """The pair sources that a configuration names."""
+    from ..sequences import open_sequence
+    from ..training.geometric import GeometricPairs
     from ..training.pairs import HomographyPairs
     from ..training.pictures import TrainingDataError, load_pictures
+    from ..training.targets import shi_tomasi_corners
 
     data = config.data
     pictures = [picture for folder in data.pictures for picture in load_pictures(folder)]
     sources: list[tuple[PairSource, float]] = []
     if pictures:
         sources.append((HomographyPairs(pictures, config.warp, config.photometric), 1.0))
+    for spec in data.sequences:
+        sequence = open_sequence(spec)
+        geometric = GeometricPairs(sequence, shi_tomasi_corners, config.photometric)
+        # Without pictures the sequences are everything; among themselves they share evenly.
+        total = data.sequence_share / (1 - data.sequence_share) if pictures else 1.0
+        sources.append((geometric, total / len(data.sequences)))
     if not sources:
-        raise TrainingDataError("the configuration names no data.pictures to train on")
+        raise TrainingDataError("the configuration names no data.pictures and no data.sequences to train on")
     return sources
 
 

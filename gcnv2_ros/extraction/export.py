@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-import io
 import json
 import logging
 import os
 import re
 import sys
+import tempfile
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -240,12 +240,12 @@ def _onnx_model(model: str, weights: Weights, *, input_size: tuple[int, int] | N
     if "dynamo" in inspect.signature(torch.onnx.export).parameters:
         # The exporter by tracing needs no package besides onnx; the other one, torch >= 2.5 only, needs onnxscript.
         options["dynamo"] = False
-    stream = io.BytesIO()
-    with warnings.catch_warnings():
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         # Tracing warns of being old, and of shapes that these networks do not compute with.
         warnings.simplefilter("ignore")
-        torch.onnx.export(network, (torch.zeros(batch, 1, height, width),), stream, **options)
-    exported = onnx.load_from_string(stream.getvalue())
+        file = str(Path(folder) / "network.onnx")
+        torch.onnx.export(network, (torch.zeros(batch, 1, height, width),), file, **options)
+        exported = onnx.load(file)
     info = _model_info(model, weights, stride, input_size)
     onnx.helper.set_model_props(exported, {INFO_KEY: json.dumps(info)})
     onnx.checker.check_model(exported, full_check=True)

@@ -10,18 +10,24 @@ from typing import Any
 from .base import Frame, Sequence, SequenceError
 from .euroc import EurocSequence, is_euroc_folder
 from .images import ImageSequence, pictures_in
+from .kitti import KittiSequence, is_kitti_folder
 from .room import RoomOptions, SyntheticRoom
+from .rosbag import RosbagSequence, is_rosbag
 from .tum import TumSequence, is_tum_folder
+from .video import VideoSequence, is_video
 
 __all__ = [
     "EurocSequence",
     "Frame",
     "ImageSequence",
+    "KittiSequence",
     "RoomOptions",
+    "RosbagSequence",
     "Sequence",
     "SequenceError",
     "SyntheticRoom",
     "TumSequence",
+    "VideoSequence",
     "open_sequence",
 ]
 
@@ -33,10 +39,11 @@ def open_sequence(spec: str | Path, **options: Any) -> Sequence:
     ----------
     spec
         ``room`` or ``room:frames=120,seed=3`` for the synthetic room (the names of `RoomOptions`), or the path of a
-        TUM RGB-D folder, a EuRoC folder or a folder of pictures. Write ``./room`` for a folder of that name.
+        TUM RGB-D folder, a EuRoC folder, a KITTI odometry folder, a folder of pictures, a bag (ROS 1, or rosbag2 with
+        sqlite3 or MCAP) or a video. Write ``./room`` for a folder of that name.
     options
-        Keyword options of the reader that fits, such as ``clock_offset`` (TUM), ``rectify`` (EuRoC) or ``rate``
-        (pictures).
+        Keyword options of the reader that fits, such as ``clock_offset`` (TUM), ``rectify`` (EuRoC), ``image`` (the
+        topic in a bag) or ``rate`` (pictures, video).
 
     Raises
     ------
@@ -48,17 +55,23 @@ def open_sequence(spec: str | Path, **options: Any) -> Sequence:
         return _opened(SyntheticRoom, spec, options, RoomOptions.parse(details))
     path = Path(spec)
     if not path.exists():
-        raise SequenceError(f"there is no sequence {spec}; give a folder, or room:seed=1 for the synthetic room")
+        raise SequenceError(
+            f"there is no sequence {spec}; give a folder, a bag, a video, or room:seed=1 for the synthetic room"
+        )
     for fits, kind in (
         (is_tum_folder, TumSequence),
         (is_euroc_folder, EurocSequence),
+        (is_kitti_folder, KittiSequence),
+        (is_rosbag, RosbagSequence),
+        (is_video, VideoSequence),
         (pictures_in, ImageSequence),
     ):
         if fits(path):
             return _opened(kind, spec, options, path)
     raise SequenceError(
         f"{spec} is no sequence that can be read: expected a folder with rgb.txt or associations.txt (TUM), with "
-        f"mav0/cam0/data.csv (EuRoC) or with pictures, and found {_description(path)}"
+        "mav0/cam0/data.csv (EuRoC), image_0 and times.txt (KITTI), metadata.yaml (rosbag2) or with pictures; "
+        f"a .bag, .mcap or .db3 file or a video, and found {_description(path)}"
     )
 
 

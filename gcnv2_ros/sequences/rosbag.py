@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Recordings of ROS topics: ROS 1 bags and rosbag2's sqlite3 and MCAP, through `rosbags`, without a ROS installation."""
+"""Recordings of ROS topics, without a ROS installation: ROS 1 bags, and rosbag2's sqlite3 and MCAP."""
 
 from __future__ import annotations
 
@@ -230,7 +230,9 @@ class RosbagSequence(Sequence):
         for stamp, recorded in entries:
             kept.setdefault(stamp, (stamp, recorded))
         if np.any(behind):
-            self.notes.append(f"{np.count_nonzero(behind)} messages of {topic} are out of order in time; sorted by stamp")
+            self.notes.append(
+                f"{np.count_nonzero(behind)} messages of {topic} are out of order in time; sorted by stamp"
+            )
         if len(kept) < len(entries):
             self.notes.append(f"{len(entries) - len(kept)} messages of {topic} repeat a stamp and are left out")
         return [kept[stamp] for stamp in sorted(kept)]
@@ -262,7 +264,7 @@ class RosbagSequence(Sequence):
             kinds = ", ".join(kind.rsplit("/", 1)[-1] for kind in POSE_TYPES)
             self.notes.append(f"no ground truth: no topic is of the type {kinds} or TFMessage; {bag.listing()}")
             return []
-        _, _, image = next(bag.messages([self.topics.image]))
+        image = bag.first(self.topics.image)
         try:
             return _read_links(bag, topic, _frame(image.header.frame_id), pose_frame, world_frame)
         except SequenceError as error:
@@ -341,6 +343,15 @@ class Bag:
                 f"{self.path} cannot be read to its end ({', '.join(topics)}): {_reason(error)}; {self.repair}"
             ) from error
 
+    def first(self, topic: str) -> Any:
+        """The first message of a topic that the bag's index says to have some."""
+        for _, _, message in self.messages([topic]):
+            return message
+        raise SequenceError(
+            f"{self.path} is cut off: it speaks of {self.counts[topic]} messages on {topic} and holds none; "
+            f"{self.repair}"
+        )
+
     def of_type(self, *types: str) -> list[str]:
         """Names of the topics of these types that have messages, in alphabetical order."""
         return sorted(name for name, kind in self.types.items() if kind in types and self.counts[name])
@@ -360,7 +371,8 @@ class Bag:
             raise SequenceError(f"{self.path} has no topic {topic} for {role}; {self.listing()}")
         if self.types[topic] not in types:
             raise SequenceError(
-                f"{self.path}: {topic} is {self.types[topic]}, and {role} must be {' or '.join(types)}; {self.listing()}"
+                f"{self.path}: {topic} is {self.types[topic]}, and {role} must be {' or '.join(types)}; "
+                f"{self.listing()}"
             )
         if not self.counts[topic]:
             raise SequenceError(f"{self.path}: {topic}, named as {role}, has no messages; {self.listing()}")
@@ -398,17 +410,16 @@ def _choose_topics(bag: Bag, wanted: dict[str, str | None]) -> Topics:
     if wanted["right"] is None:
         chosen["right"] = _right_of(image, others)
     infos = bag.of_type(CAMERA_INFO)
-    taken = {_beside(name) for name in (*pictures,)}
-    for role in ("", "right_"):
-        picture = chosen["right" if role else "image"]
-        if wanted[f"{role}camera_info"] is None and picture is not None:
-            # One that is beside no image at all may belong to any of them.
-            loose = [name for name in infos if name not in taken]
-            beside = _beside(picture)
-            what = "calibration of " + picture
-            chosen[f"{role}camera_info"] = beside if beside in infos else bag.only(what, f"{role}camera_info", loose)
-    if chosen["right"] is None:
+    taken = {_beside(name) for name in pictures}
+    if wanted["camera_info"] is None:
+        loose = [name for name in infos if name not in taken]
+        beside = _beside(image)
+        chosen["camera_info"] = beside if beside in infos else bag.only("calibration", "camera_info", loose)
+    right = chosen["right"]
+    if right is None:
         chosen["right_camera_info"] = None
+    elif wanted["right_camera_info"] is None and _beside(right) in infos:
+        chosen["right_camera_info"] = _beside(right)
     return Topics(image, **{role: topic for role, topic in chosen.items() if role != "image"})
 
 
@@ -434,7 +445,7 @@ def _right_of(image: str, topics: list[str]) -> str | None:
 
 def _holds_depth(bag: Bag, topic: str) -> bool:
     """Whether the first message of an image topic is a depth image."""
-    _, _, message = next(bag.messages([topic]))
+    message = bag.first(topic)
     if hasattr(message, "format"):
         name = message.format.lower()
         return "compresseddepth" in name or name.startswith(("16uc1", "32fc1"))
@@ -506,7 +517,9 @@ def decode_image(message: Any) -> NDArray[np.uint8]:
     encoding = names.get(message.encoding, message.encoding)
     pixels = _pixels(message)
     if pixels.dtype not in (np.uint8, np.uint16):
-        raise SequenceError(f"the encoding {message.encoding!r} holds no picture; it can be read as depth if it is 32FC1")
+        raise SequenceError(
+            f"the encoding {message.encoding!r} holds no picture; it can be read as depth if it is 32FC1"
+        )
     bits = 8 * pixels.dtype.itemsize
     wanted = f"mono{bits}" if encoding.startswith("mono") else f"bgr{bits}"
     if encoding != wanted:
@@ -608,7 +621,9 @@ def _read_links(bag: Bag, topic: str, camera: str, pose_frame: str | None, world
     if bag.types[topic] in TF_TYPES:
         links = _chain(tree, camera, world)
         if links is None or not any(isinstance(link, PoseTable) for link in links):
-            raise SequenceError(f"tf does not say how {camera!r} moves{f' in {world!r}' if world else ''}; {_known(tree)}")
+            raise SequenceError(
+                f"tf does not say how {camera!r} moves{f' in {world!r}' if world else ''}; {_known(tree)}"
+            )
         return links
     rows, child = [], ""
     for _, recorded, message in bag.messages([topic]):

@@ -32,7 +32,7 @@ class DataOptions:
     sequences
         Sequences with depth and pose for geometric pairs, as `gcnv2_ros.sequences.open_sequence` takes them.
     sequence_share
-        Share of the pairs that come from `sequences`.
+        Share of the pairs that come from `sequences`, in [0, 1). Their detector targets are Shi-Tomasi corners.
     validation
         Folders of photographs (their ``validation`` split, where they have an index) for the figures made as
         training goes.
@@ -166,6 +166,8 @@ def config_from_dict(content: Any, *, source: str = "configuration") -> Training
     config = _build(TrainingConfig, content, source, "")
     if any(extent % 16 or extent < 32 for extent in config.data.size):
         raise ConfigError(f"{source}: data.size must be multiples of 16 from 32 up, got {list(config.data.size)}")
+    if not 0 <= config.data.sequence_share < 1:
+        raise ConfigError(f"{source}: data.sequence_share must be in [0, 1), got {config.data.sequence_share}")
     if config.schedule.warmup + config.schedule.decay > config.schedule.steps:
         raise ConfigError(
             f"{source}: schedule.warmup + schedule.decay exceed schedule.steps = {config.schedule.steps}; lower them"

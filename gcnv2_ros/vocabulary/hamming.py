@@ -7,6 +7,8 @@ hundreds: the descriptors stay packed.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -19,6 +21,8 @@ WORDS = DESCRIPTOR_BYTES // 8
 # Descriptors at a time: their distances to twenty centres stay in the processor's cache.
 _BLOCK = 8192
 
+# NumPy 1 has no such function.
+_bitwise_count: Callable[[Words], NDArray[np.uint8]] | None = getattr(np, "bitwise_count", None)
 _BITS_OF_16 = np.unpackbits(np.arange(1 << 16, dtype=np.uint16).view(np.uint8).reshape(-1, 2), axis=1).sum(
     axis=1, dtype=np.uint8
 )
@@ -26,9 +30,8 @@ _BITS_OF_16 = np.unpackbits(np.arange(1 << 16, dtype=np.uint16).view(np.uint8).r
 
 def count_bits(words: Words) -> NDArray[np.uint8]:
     """Number of bits set in each element, uint8 of the same shape."""
-    if hasattr(np, "bitwise_count"):
-        return np.asarray(np.bitwise_count(words), np.uint8)
-    # NumPy 1 has no such function.
+    if _bitwise_count is not None:
+        return np.asarray(_bitwise_count(words), np.uint8)
     quarters = _BITS_OF_16[np.ascontiguousarray(words).view(np.uint16)]
     return np.asarray(quarters.reshape(*words.shape, 4).sum(axis=-1, dtype=np.uint8))
 

@@ -57,7 +57,7 @@ def bag_of_words(vocabulary: Vocabulary, descriptors: NDArray[np.uint8], *, leve
     """
     if vocabulary.scoring is not Scoring.L1_NORM:
         raise VocabularyError(
-            f"the vocabulary asks for the scoring {vocabulary.scoring.name}; only {Scoring.L1_NORM.name} is computed here"
+            f"the vocabulary asks for the scoring {vocabulary.scoring.name}; only {Scoring.L1_NORM.name} is computed"
         )
     found, nodes = vocabulary.look_up(descriptors, levels_up=levels_up)
     word_weights = vocabulary.weights[vocabulary.node_of_word].astype(np.float64)
@@ -89,4 +89,5 @@ def l1_scores(query: BagOfWords, bags: Sequence[BagOfWords]) -> NDArray[np.float
     position = np.minimum(np.searchsorted(query.words, words), len(query) - 1)
     # Weights are positive and of sum 1, so what the two have in common is what their difference lacks.
     common = np.where(query.words[position] == words, np.minimum(query.weights[position], weights), 0.0)
-    return np.bincount(owner, common, minlength=len(bags))
+    scores: NDArray[np.float64] = np.bincount(owner, common, minlength=len(bags)).astype(np.float64)
+    return scores

@@ -12,7 +12,7 @@ from .text_format import read_text, write_text
 from .tree import Vocabulary, VocabularyError
 
 _XZ_MAGIC = b"\xfd7zXZ\x00"
-SUFFIXES = (".txt", ".txt.xz", ".bin")
+_SUFFIXES = (".txt", ".txt.xz", ".bin")
 
 
 def load_vocabulary(path: str | Path) -> Vocabulary:
@@ -47,9 +47,8 @@ def save_vocabulary(vocabulary: Vocabulary, path: str | Path) -> None:
     VocabularyError
         If the name asks for none of them, or the file cannot be written.
     """
+    check_name(path)
     name = Path(path).name
-    if not name.endswith(SUFFIXES):
-        raise VocabularyError(f"a vocabulary file ends in {', '.join(SUFFIXES)}; got {path}")
     try:
         with atomic_path(path) as temporary:
             if name.endswith(".xz"):
@@ -60,3 +59,15 @@ def save_vocabulary(vocabulary: Vocabulary, path: str | Path) -> None:
                     (write_binary if name.endswith(".bin") else write_text)(vocabulary, stream)
     except OSError as error:
         raise VocabularyError(f"cannot write the vocabulary {path}: {error.strerror or error}") from error
+
+
+def check_name(path: str | Path) -> None:
+    """Refuse a name that asks for no form of vocabulary, before the work that would be lost.
+
+    Raises
+    ------
+    VocabularyError
+        With the endings that there are.
+    """
+    if not Path(path).name.endswith(_SUFFIXES):
+        raise VocabularyError(f"a vocabulary file ends in {', '.join(_SUFFIXES)}; got {path}")

@@ -97,6 +97,11 @@ def k_majority(
         uint8 (K, 32) centres, all different, and intp (N,) the nearest centre of each descriptor. K is less than
         `count` where there are fewer different descriptors, or where a cluster ran empty.
     """
+    if len(descriptors) <= count:
+        # Most groups of the lowest level: each different descriptor is a cluster of its own.
+        first: dict[bytes, int] = {}
+        label = np.array([first.setdefault(row.tobytes(), len(first)) for row in descriptors], np.intp)
+        return np.frombuffer(b"".join(first), np.uint8).reshape(-1, DESCRIPTOR_BYTES), label
     columns = np.ascontiguousarray(as_words(descriptors).T)
     centres = np.ascontiguousarray(descriptors[_seeds(columns, count, generator)])
     count = len(centres)

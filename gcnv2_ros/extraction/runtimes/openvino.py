@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...errors import MissingDependencyError
+from ...errors import GCNv2Error, MissingDependencyError
 from ..export import INPUT_NAME, OUTPUT_NAMES, cached_model, cached_onnx, network_stride, onnx_key
 from ..options import ExtractionError
 from . import RawFeatures
@@ -67,7 +67,11 @@ class OpenVINORuntime:
         try:
             network = _compiled(openvino, model, weights, threads)
             self._request: Any = network.create_infer_request()
-        except RuntimeError as error:
+        except GCNv2Error:
+            raise
+        except (
+            Exception
+        ) as error:  # RuntimeError for all that it refuses, AttributeError from versions that are too old
             raise ExtractionError(f"OpenVINO {openvino.__version__} cannot load {model}: {error}") from error
 
     def infer(self, batch: NDArray[np.float32]) -> RawFeatures:

@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`gcnv2 vocab`: train a vocabulary, convert it between its forms, find the images that look like one."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .common import add_extractor_arguments, decode_options, extractor_options
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from ..extraction import Extractor
+
+_SOURCE = "folder of pictures, data set folder, or room:seed=1 for the synthetic room"
+_FORMS = ".txt, .txt.xz (DBoW2's text, as ORB-SLAM2 and 3 load it) or .bin (their forks' binary form)"
+_FRAMES_A_LINE = 50
+
+
+def add_parsers(subparsers: Any) -> None:
+    """Add `vocab` with `train`, `convert` and `query`."""
+    vocab = subparsers.add_parser("vocab", help="train, convert and query bag-of-words vocabularies in DBoW2's formats")
+    actions = vocab.add_subparsers(dest="action", required=True, metavar="ACTION")
+
+    train = actions.add_parser("train", help="train a vocabulary on the features of pictures and sequences")
+    train.add_argument("sources", nargs="+", metavar="SOURCE", help=_SOURCE)
+    train.add_argument("--out", type=Path, required=True, help=f"file to write: {_FORMS}")
+    train.add_argument("--branching", type=int, default=10, help="children of a node, 2-20 (default: %(default)s)")
+    train.add_argument("--depth", type=int, default=5, help="levels, 1-10 (default: %(default)s)")
+    train.add_argument("--seed", type=int, default=0, help="of the first centres (default: %(default)s)")
+    train.add_argument("--every", type=int, default=1, metavar="N", help="take every N-th frame (default: all)")
+    add_extractor_arguments(train)
+    train.set_defaults(run=run_train)
+
+    convert = actions.add_parser("convert", help="rewrite a vocabulary in another form, and check it on the way")
+    convert.add_argument("source", type=Path, metavar="IN", help="text, text packed with xz, or binary")
+    convert.add_argument("target", type=Path, metavar="OUT", help=_FORMS)
+    convert.set_defaults(run=run_convert)
+
+    query = actions.add_parser("query", help="list the frames of a sequence that look most like a picture")
+    query.add_argument("vocabulary", type=Path, metavar="VOCABULARY")
+    query.add_argument("image", type=Path, metavar="IMAGE", help="picture file")
+    query.add_argument("source", metavar="SOURCE", help=_SOURCE)
+    query.add_argument("--top", type=int, default=10, help="how many (default: %(default)s)")
+    query.add_argument("--every", type=int, default=1, metavar="N", help="take every N-th frame (default: all)")
+    add_extractor_arguments(query)
+    query.set_defaults(run=run_query)
+
+
+def run_train(arguments: argparse.Namespace) -> None:
+    """Extract, train, write."""
+    from ..extraction import create_extractor
+    from ..vocabulary import save_vocabulary, train_vocabulary
+    from ..vocabulary.storage import check_name
+
+    check_name(arguments.out)
+    images: list[NDArray[np.uint8]] = []
+    with create_extractor(extractor_options(arguments), decode_options(arguments)) as extractor:
+        for source in arguments.sources:
+            images += [descriptors for _, descriptors in _described_frames(source, arguments.every, extractor)]
+    print(f"training on {sum(map(len, images))} descriptors of {len(images)} images", file=sys.stderr, flush=True)
+    vocabulary = train_vocabulary(images, branching=arguments.branching, depth=arguments.depth, seed=arguments.seed)
+    save_vocabulary(vocabulary, arguments.out)
+    print(f"{arguments.out}: {len(vocabulary)} words, k = {vocabulary.branching}, L = {vocabulary.depth}")
+
+
+def run_convert(arguments: argparse.Namespace) -> None:
+    """Read, which checks the file, and write."""
+    from ..vocabulary import load_vocabulary, save_vocabulary
+    from ..vocabulary.storage import check_name
+
+    check_name(arguments.target)
+    vocabulary = load_vocabulary(arguments.source)
+    save_vocabulary(vocabulary, arguments.target)
+    print(f"{arguments.target}: {len(vocabulary)} words, k = {vocabulary.branching}, L = {vocabulary.depth}")
+
+
+def run_query(arguments: argparse.Namespace) -> None:
+    """Score every frame against the picture; print index and score, best first."""
+    import numpy as np
+
+    from ..extraction import create_extractor
+    from ..sequences import Frame
+    from ..sequences.reading import read_picture
+    from ..vocabulary import VocabularyError, bag_of_words, l1_scores, load_vocabulary
+
+    if arguments.top < 1:
+        raise VocabularyError(f"--top must be at least 1, got {arguments.top}")
+    vocabulary = load_vocabulary(arguments.vocabulary)
+    with create_extractor(extractor_options(arguments), decode_options(arguments)) as extractor:
+        gray = Frame(0, 0, read_picture(arguments.image)).gray
+        wanted = bag_of_words(vocabulary, _binary(extractor, gray))
+        frames = [
+            (index, bag_of_words(vocabulary, descriptors))
+            for index, descriptors in _described_frames(arguments.source, arguments.every, extractor)
+        ]
+    scores = l1_scores(wanted, [bag for _, bag in frames])
+    for position in np.argsort(-scores, kind="stable")[: arguments.top]:
+        print(f"frame {frames[position][0]}: {scores[position]:.4f}")
+
+
+def _described_frames(source: str, every: int, extractor: Extractor) -> list[tuple[int, NDArray[np.uint8]]]:
+    """Index and descriptors of every `every`-th frame; progress goes to standard error."""
+    from ..sequences import open_sequence
+    from ..vocabulary import VocabularyError
+
+    if every < 1:
+        raise VocabularyError(f"--every must be at least 1, got {every}")
+    sequence = open_sequence(source)
+    described = []
+    for index in range(0, len(sequence), every):
+        described.append((index, _binary(extractor, sequence[index].gray)))
+        if len(described) % _FRAMES_A_LINE == 0:
+            print(f"{source}: {len(described)} images", file=sys.stderr, flush=True)
+    return described
+
+
+def _binary(extractor: Extractor, gray: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Descriptors of an image, refused where they are no 256 bits."""
+    import numpy as np
+
+    from ..vocabulary import VocabularyError
+
+    features = extractor.extract(gray)
+    if features.metric != "hamming":
+        raise VocabularyError(
+            f"a vocabulary takes binary descriptors; those of {extractor.info.model} are compared by {features.metric}"
+        )
+    return np.asarray(features.descriptors, np.uint8)

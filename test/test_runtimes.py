@@ -1,0 +1,445 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runtimes agree on real images, cached models are checked before they are used, and errors say what to do."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import subprocess
+import sys
+import types
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from gcnv2_ros.cli.main import main
+from gcnv2_ros.errors import MissingDependencyError
+from gcnv2_ros.extraction import DecodeOptions, ExtractionError, Extractor, ExtractorOptions, create_extractor
+from gcnv2_ros.extraction.export import cache_folder
+from gcnv2_ros.extraction.runtimes import AUTO_ORDER, Runtime, create_runtime
+from gcnv2_ros.features import Features
+from gcnv2_ros.networks import create_network
+from gcnv2_ros.weights import Weights, WeightsMetadata, load_weights, save_weights
+
+pytest.importorskip("onnx")
+data = pytest.importorskip("skimage.data")
+
+MODEL = "gcnv2_tiny"
+ENGINES = ("openvino", "onnxruntime")
+
+# A first experiment's weights, beside the repository; not part of it.
+TRAINED = Path(__file__).resolve().parents[2] / "shared" / "data" / "bootstrap_weights" / "gcnv2_tiny.pt"
+
+
+@pytest.fixture(scope="module")
+def random_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Initialised such that the signal keeps its strength from layer to layer, so that scores and bits are diverse."""
+    generator = torch.Generator().manual_seed(5)
+    state = create_network(MODEL).state_dict()
+    for name, value in state.items():
+        if name.endswith("weight"):
+            deviation = (2.0 / value[0].numel()) ** 0.5
+            value.copy_(torch.randn(value.shape, generator=generator) * deviation)
+        else:
+            value.zero_()
+    path = tmp_path_factory.mktemp("weights") / "random.safetensors"
+    save_weights(path, state, WeightsMetadata(MODEL, score_thresholds={"320x240": 0.5}), dtype=torch.float32)
+    return path
+
+
+@pytest.fixture(scope="module", params=["random", "trained"])
+def any_weights(request: pytest.FixtureRequest, random_weights: Path) -> Path:
+    if request.param == "trained" and not TRAINED.is_file():
+        pytest.skip("needs trained weights, kept outside the repository")
+    return random_weights if request.param == "random" else TRAINED
+
+
+@pytest.fixture(scope="module")
+def weights(random_weights: Path) -> Weights:
+    return load_weights(random_weights, model=MODEL)
+
+
+@pytest.fixture(scope="module")
+def shared_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("shared_cache")
+
+
+@pytest.fixture(autouse=True)
+def cache(shared_cache: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("GCNV2_ROS_CACHE", str(shared_cache))
+    return shared_cache
+
+
+@pytest.fixture
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("GCNV2_ROS_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture(scope="module")
+def photographs() -> list[np.ndarray]:
+    colour = [data.astronaut(), data.coffee(), data.chelsea(), data.rocket()]
+    return [data.camera(), *(np.asarray(photo.mean(axis=2), np.uint8) for photo in colour)]
+
+
+def extractor(runtime: str, path: Path, decode: DecodeOptions | None = None) -> Extractor:
+    pytest.importorskip(runtime)
+    options = ExtractorOptions(weights=str(path), runtime=runtime, device="cpu", threads=1)
+    return create_extractor(options, DecodeOptions(max_keypoints=500) if decode is None else decode)
+
+
+def runtime_of(name: str, weights: Weights, **options: str) -> Runtime:
+    if name in ENGINES:
+        pytest.importorskip(name)
+    return create_runtime(ExtractorOptions(**{"runtime": name, "device": "cpu", "threads": 1, **options}), weights)
+
+
+def assert_agree(expected: Features, got: Features) -> None:
+    apart = np.abs(expected.uv[:, None] - got.uv[None]).max(axis=2)
+    in_expected, in_got = np.nonzero(apart < 0.1)
+    overlap = len(in_expected) / max(len(expected), len(got))
+    assert overlap >= 0.99
+    different = np.unpackbits(expected.descriptors[in_expected] ^ got.descriptors[in_got])
+    assert 1 - different.mean() >= 0.995
+
+
+def batch_of(*images: np.ndarray) -> np.ndarray:
+    return np.stack([image[None].astype(np.float32) / 255 for image in images])
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_runtimes_agree_on_photographs_of_changing_size(
+    engine: str, any_weights: Path, photographs: list[np.ndarray]
+) -> None:
+    with extractor("torch", any_weights) as reference, extractor(engine, any_weights) as tried:
+
+        @settings(max_examples=8, suppress_health_check=list(HealthCheck))
+        @given(st.data())
+        def agree(draw: st.DataObject) -> None:
+            photo = draw.draw(st.sampled_from(range(len(photographs))), label="photograph")
+            width, height = draw.draw(st.integers(64, 260), "width"), draw.draw(st.integers(64, 200), "height")
+            left, top = draw.draw(st.integers(0, 120), "left"), draw.draw(st.integers(0, 90), "top")
+            image = np.ascontiguousarray(photographs[photo][top : top + height, left : left + width])
+            expected = reference.extract(image)
+            assert len(expected) > 5
+            assert_agree(expected, tried.extract(image))
+
+        agree()
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_batch_gives_what_its_images_give(engine: str, random_weights: Path, photographs: list[np.ndarray]) -> None:
+    images = [np.ascontiguousarray(photo[:150, :200]) for photo in photographs[:3]]
+    images.append(np.ascontiguousarray(photographs[3][:96, :128]))
+    with extractor("torch", random_weights) as reference, extractor(engine, random_weights) as tried:
+        assert tried.info.runtime == engine
+        assert (tried.info.device, tried.info.precision) == ("cpu", "fp32")
+        for image, features in zip(images, tried.extract_batch(images)):
+            assert len(features) > 50
+            assert_agree(reference.extract(image), features)
+            assert_agree(tried.extract(image), features)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_results_stay_as_they_are_when_the_next_image_comes(
+    engine: str, weights: Weights, photographs: list[np.ndarray]
+) -> None:
+    runtime = runtime_of(engine, weights)
+    first = runtime.infer(batch_of(photographs[0][:96, :128]))
+    scores, descriptors = first.scores.copy(), first.descriptors.copy()
+    runtime.infer(batch_of(photographs[1][:96, :128]))
+    np.testing.assert_array_equal(first.scores, scores)
+    np.testing.assert_array_equal(first.descriptors, descriptors)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_closed_runtime_says_so(engine: str, weights: Weights) -> None:
+    runtime = runtime_of(engine, weights)
+    runtime.close()
+    runtime.close()
+    with pytest.raises(ExtractionError, match="closed"):
+        runtime.infer(np.zeros((1, 1, 64, 64), np.float32))
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_sound_cache_is_used_as_it_is(
+    engine: str, weights: Weights, own_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runtime_of(engine, weights).close()
+    before = {path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in own_cache.iterdir()}
+    assert len(before) == (4 if engine == "openvino" else 2)
+    # Without onnx nothing can be exported, so this model comes from the cache.
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    runtime_of(engine, weights).close()
+    assert {path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in own_cache.iterdir()} == before
+
+
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 64] = bytes(byte ^ 0xFF for byte in content[middle : middle + 64])
+    path.write_bytes(content)
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-1000])
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def lose_checksum(path: Path) -> None:
+    path.with_name(path.name + ".json").unlink()
+
+
+def damage_checksum(path: Path) -> None:
+    path.with_name(path.name + ".json").write_text('{"sha256": "')
+
+
+def pretend_other_version(path: Path) -> None:
+    checksum = path.with_name(path.name + ".json")
+    entries = json.loads(checksum.read_text())
+    entries["key"]["exporter"] = "torch 1.0"
+    checksum.write_text(json.dumps(entries))
+
+
+@pytest.mark.parametrize("damage", [flip, truncate, empty, lose_checksum, damage_checksum, pretend_other_version])
+@pytest.mark.parametrize(("engine", "suffix"), [("openvino", ".openvino"), ("onnxruntime", ".onnx")])
+def test_a_damaged_or_stale_cache_is_built_again(
+    engine: str,
+    suffix: str,
+    damage: types.FunctionType,
+    weights: Weights,
+    cache: Path,
+    photographs: list[np.ndarray],
+) -> None:
+    batch = batch_of(photographs[0][:96, :128])
+    expected = runtime_of("torch", weights).infer(batch)
+    runtime_of(engine, weights).close()
+    (path,) = cache.glob(f"*{suffix}")
+    sound = path.read_bytes()
+    damage(path)
+    got = runtime_of(engine, weights).infer(batch)
+    np.testing.assert_allclose(got.scores, expected.scores, atol=1e-4)
+    np.testing.assert_allclose(got.descriptors, expected.descriptors, atol=1e-4)
+    assert path.read_bytes() == sound
+    entries = json.loads(path.with_name(path.name + ".json").read_text())
+    assert entries["sha256"] == hashlib.sha256(sound).hexdigest()
+    assert entries["key"]["weights_sha256"] == weights.sha256
+
+
+def test_what_openvino_refuses_is_built_again_though_its_checksum_is_right(
+    weights: Weights, cache: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    runtime_of("openvino", weights).close()
+    (path,) = cache.glob("*.openvino")
+    sound, checksum = path.read_bytes(), path.with_name(path.name + ".json")
+    path.write_bytes(b"of another version")
+    entries = {**json.loads(checksum.read_text()), "sha256": hashlib.sha256(b"of another version").hexdigest()}
+    checksum.write_text(json.dumps(entries))
+    runtime_of("openvino", weights).infer(np.zeros((1, 1, 64, 64), np.float32))
+    assert path.read_bytes() == sound
+    assert "OpenVINO refuses" in caplog.text
+
+
+def test_other_weights_are_other_files(
+    weights: Weights, own_cache: Path, tmp_path: Path, photographs: list[np.ndarray]
+) -> None:
+    state = {name: value.clone() for name, value in weights.state_dict.items()}
+    state["convD_2.bias"] += 1.0
+    save_weights(tmp_path / "other.safetensors", state, weights.metadata, dtype=torch.float32)
+    other = load_weights(tmp_path / "other.safetensors", model=MODEL)
+    batch = batch_of(photographs[0][:96, :128])
+    scores, other_scores = (runtime_of("onnxruntime", chosen).infer(batch).scores for chosen in (weights, other))
+    assert (other_scores > scores).all()
+    assert len(list(own_cache.glob("*.onnx"))) == 2
+
+
+def test_a_cache_that_cannot_be_written_is_done_without(
+    weights: Weights, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("GCNV2_ROS_CACHE", str(tmp_path / "file" / "cache"))
+    runtime_of("onnxruntime", weights).infer(np.zeros((1, 1, 64, 64), np.float32))
+    assert "GCNV2_ROS_CACHE" in caplog.text
+
+
+_PROCESS = """
+import hashlib, os, sys
+from pathlib import Path
+from gcnv2_ros.extraction.export import cached_model
+
+def build():
+    # Different in each process, so that a mix of two processes' files would be found out.
+    content = os.urandom(50_000)
+    return hashlib.sha256(content).digest() + content
+
+folder = Path(sys.argv[1])
+for turn in range(60):
+    model = cached_model({"model": "shared"}, ".bin", build)
+    assert hashlib.sha256(model[32:]).digest() == model[:32], f"half a model in turn {turn}"
+    if turn % 3 == 0:
+        for path in folder.glob("*.bin"):
+            path.write_bytes(b"damaged by another program")
+"""
+
+
+def test_processes_that_share_a_cache_never_see_half_a_model(own_cache: Path) -> None:
+    processes = [
+        subprocess.Popen([sys.executable, "-c", _PROCESS, str(own_cache)], stderr=subprocess.PIPE, text=True)
+        for _ in range(3)
+    ]
+    for process in processes:
+        _, errors = process.communicate(timeout=120)
+        assert process.returncode == 0, errors
+    assert not list(own_cache.glob(".*")), "temporary files were left"
+
+
+def test_the_cache_is_where_the_platform_wants_it_unless_told_otherwise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert cache_folder() is not None
+    monkeypatch.delenv("GCNV2_ROS_CACHE")
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "elsewhere"))
+    assert cache_folder() == tmp_path / "elsewhere" / "gcnv2_ros"
+    monkeypatch.setenv("XDG_CACHE_HOME", "relative")
+    assert cache_folder() == tmp_path / ".cache" / "gcnv2_ros"
+    monkeypatch.setattr(sys, "platform", "darwin")
+    assert cache_folder() == tmp_path / "Library" / "Caches" / "gcnv2_ros"
+
+
+def test_a_runtime_that_is_none_is_refused_by_name(weights: Weights) -> None:
+    with pytest.raises(ExtractionError, match=r"no runtime 'tensorflow'; choose auto or openvino, onnxruntime, torch"):
+        runtime_of("tensorflow", weights)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_runtime_that_is_not_installed_says_how_to_install_it(
+    engine: str, weights: Weights, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, engine, None)
+    with pytest.raises(MissingDependencyError, match=rf"runtime {engine} needs .* pip install onnx {engine}"):
+        create_runtime(ExtractorOptions(runtime=engine), weights)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_network_that_cannot_be_exported_says_what_is_missing(
+    engine: str, weights: Weights, own_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    with pytest.raises(MissingDependencyError, match=r"exporting a network .* pip install onnx"):
+        runtime_of(engine, weights)
+
+
+def test_auto_takes_the_next_best_where_one_is_not_installed(weights: Weights, monkeypatch: pytest.MonkeyPatch) -> None:
+    for engine in ENGINES:
+        pytest.importorskip(engine)
+    left = list(AUTO_ORDER)
+    while left:
+        assert runtime_of("auto", weights).name == left[0]
+        monkeypatch.setitem(sys.modules, left.pop(0), None) if len(left) > 1 else left.pop()
+
+
+def test_auto_takes_torch_where_nothing_can_be_exported(
+    weights: Weights, own_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    assert runtime_of("auto", weights).name == "torch"
+
+
+def test_auto_passes_over_a_library_that_fails_and_tells_of_it(
+    weights: Weights, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    pytest.importorskip("onnxruntime")
+    too_old = types.ModuleType("openvino")
+    too_old.__version__ = "2022.1"  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "openvino", too_old)
+    with caplog.at_level(logging.WARNING):
+        assert runtime_of("auto", weights).name == "onnxruntime"
+    assert "openvino is passed over: OpenVINO 2022.1 cannot load gcnv2_tiny" in caplog.text
+    with pytest.raises(ExtractionError, match=r"OpenVINO 2022\.1 cannot load gcnv2_tiny"):
+        runtime_of("openvino", weights)
+
+
+@pytest.mark.parametrize(
+    ("engine", "options", "message"),
+    [
+        ("openvino", {"device": "cuda"}, "openvino runs on the CPU, not on cuda"),
+        ("openvino", {"precision": "bf16"}, "openvino computes in fp32, not in bf16"),
+        ("onnxruntime", {"precision": "fp16"}, "onnxruntime computes in fp32, not in fp16"),
+        ("onnxruntime", {"device": "cuda:1"}, "device cuda:1 was asked for, but"),
+        ("auto", {"precision": "fp16"}, "fp16 needs a CUDA device"),
+    ],
+)
+def test_devices_and_precisions_that_a_runtime_does_not_do_are_refused(
+    engine: str, options: dict[str, str], message: str, weights: Weights
+) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("about machines without a CUDA device")
+    with pytest.raises(ExtractionError, match=message):
+        runtime_of(engine, weights, **options)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sizes"),
+    [
+        ((), [(1, 96, 128), (3, 64, 64)]),
+        (("--input-size", "128x96"), [(1, 96, 128)]),
+        (("--input-size", "64x80", "--batch", "2"), [(2, 80, 64)]),
+    ],
+)
+def test_an_exported_file_runs_elsewhere_and_says_what_it_is(
+    arguments: tuple[str, ...],
+    sizes: list[tuple[int, int, int]],
+    weights: Weights,
+    tmp_path: Path,
+    photographs: list[np.ndarray],
+) -> None:
+    onnxruntime = pytest.importorskip("onnxruntime")
+    target = tmp_path / "network.onnx"
+    assert main(["export", MODEL, str(target), "--weights", str(weights.path), *arguments]) == 0
+    session = onnxruntime.InferenceSession(target.read_bytes(), providers=["CPUExecutionProvider"])
+    info = json.loads(session.get_modelmeta().custom_metadata_map["gcnv2_ros"])
+    assert info["model"] == MODEL
+    assert info["weights_sha256"] == weights.sha256
+    assert (info["sampling"], info["bit_order"], info["stride"]) == ("half_pixel", "msb_first", 16)
+    assert info["score_thresholds"] == {"320x240": 0.5}
+    assert info["input_size"] == ([sizes[0][2], sizes[0][1]] if arguments else None)
+    reference = runtime_of("torch", weights)
+    for count, height, width in sizes:
+        batch = batch_of(*(photo[:height, :width] for photo in photographs[:count]))
+        descriptors, scores = session.run(["descriptors", "scores"], {"image": batch})
+        expected = reference.infer(batch)
+        np.testing.assert_allclose(scores, expected.scores, atol=1e-4)
+        np.testing.assert_allclose(descriptors, expected.descriptors, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--input-size", "322x243"), "got 322x243; export 336x256 and pad the image"),
+        (("--input-size", "0x0"), "positive multiple of 16"),
+        (("--input-size", "320"), "WIDTHxHEIGHT"),
+        (("--input-size", "320x240", "--batch", "0"), "batch must be at least 1, got 0"),
+        (("--batch", "2"), "a batch of 2 needs an input size"),
+    ],
+)
+def test_an_export_that_makes_no_sense_is_refused(
+    arguments: tuple[str, ...],
+    message: str,
+    random_weights: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    target = tmp_path / "network.onnx"
+    assert main(["export", MODEL, str(target), "--weights", str(random_weights), *arguments]) == 1
+    assert message in capsys.readouterr().err
+    assert not target.exists()
