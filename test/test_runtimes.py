@@ -23,6 +23,7 @@ from gcnv2_ros.extraction import DecodeOptions, ExtractionError, Extractor, Extr
 from gcnv2_ros.extraction.export import cache_folder
 from gcnv2_ros.extraction.runtimes import AUTO_ORDER, Runtime, create_runtime
 from gcnv2_ros.features import Features
+from gcnv2_ros.files import sha256_of
 from gcnv2_ros.networks import create_network
 from gcnv2_ros.weights import Weights, WeightsMetadata, load_weights, save_weights
 
@@ -83,7 +84,7 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture(scope="module")
 def photographs() -> list[np.ndarray]:
-    colour = [data.astronaut(), data.coffee(), data.chelsea(), data.rocket()]
+    colour = [data.astronaut(), data.coffee(), data.chelsea()]
     return [data.camera(), *(np.asarray(photo.mean(axis=2), np.uint8) for photo in colour)]
 
 
@@ -102,10 +103,14 @@ def runtime_of(name: str, weights: Weights, **options: str) -> Runtime:
 def assert_agree(expected: Features, got: Features) -> None:
     apart = np.abs(expected.uv[:, None] - got.uv[None]).max(axis=2)
     in_expected, in_got = np.nonzero(apart < 0.1)
-    overlap = len(in_expected) / max(len(expected), len(got))
-    assert overlap >= 0.99
-    different = np.unpackbits(expected.descriptors[in_expected] ^ got.descriptors[in_got])
-    assert 1 - different.mean() >= 0.995
+    # At least 99 % in common; of fewer than a hundred all but one, which may be the last above the threshold.
+    count = max(len(expected), len(got))
+    assert count - len(in_expected) <= max(1, 0.01 * count)
+    bits = [
+        np.unpackbits(features.descriptors[index].view(np.uint8))
+        for features, index in ((expected, in_expected), (got, in_got))
+    ]
+    assert np.mean(bits[0] == bits[1]) >= 0.995
 
 
 def batch_of(*images: np.ndarray) -> np.ndarray:
@@ -125,9 +130,7 @@ def test_runtimes_agree_on_photographs_of_changing_size(
             width, height = draw.draw(st.integers(64, 260), "width"), draw.draw(st.integers(64, 200), "height")
             left, top = draw.draw(st.integers(0, 120), "left"), draw.draw(st.integers(0, 90), "top")
             image = np.ascontiguousarray(photographs[photo][top : top + height, left : left + width])
-            expected = reference.extract(image)
-            assert len(expected) > 5
-            assert_agree(expected, tried.extract(image))
+            assert_agree(reference.extract(image), tried.extract(image))
 
         agree()
 
@@ -179,6 +182,13 @@ def test_a_sound_cache_is_used_as_it_is(
     assert {path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in own_cache.iterdir()} == before
 
 
+def stored(cache: Path, suffix: str, weights: Weights) -> Path:
+    """The model of these weights in the cache."""
+    checksums = cache.glob(f"*{suffix}.json")
+    (found,) = [path for path in checksums if weights.sha256 in path.read_text()]
+    return found.with_suffix("")
+
+
 def flip(path: Path) -> None:
     content = bytearray(path.read_bytes())
     middle = len(content) // 2
@@ -222,30 +232,31 @@ def test_a_damaged_or_stale_cache_is_built_again(
     batch = batch_of(photographs[0][:96, :128])
     expected = runtime_of("torch", weights).infer(batch)
     runtime_of(engine, weights).close()
-    (path,) = cache.glob(f"*{suffix}")
-    sound = path.read_bytes()
+    path = stored(cache, suffix, weights)
+    checksum = path.with_name(path.name + ".json")
+    key = json.loads(checksum.read_text())["key"]
     damage(path)
     got = runtime_of(engine, weights).infer(batch)
     np.testing.assert_allclose(got.scores, expected.scores, atol=1e-4)
     np.testing.assert_allclose(got.descriptors, expected.descriptors, atol=1e-4)
-    assert path.read_bytes() == sound
-    entries = json.loads(path.with_name(path.name + ".json").read_text())
-    assert entries["sha256"] == hashlib.sha256(sound).hexdigest()
-    assert entries["key"]["weights_sha256"] == weights.sha256
+    assert json.loads(checksum.read_text()) == {"sha256": sha256_of(path), "key": key}
 
 
 def test_what_openvino_refuses_is_built_again_though_its_checksum_is_right(
     weights: Weights, cache: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     runtime_of("openvino", weights).close()
-    (path,) = cache.glob("*.openvino")
-    sound, checksum = path.read_bytes(), path.with_name(path.name + ".json")
+    path = stored(cache, ".openvino", weights)
+    checksum = path.with_name(path.name + ".json")
     path.write_bytes(b"of another version")
     entries = {**json.loads(checksum.read_text()), "sha256": hashlib.sha256(b"of another version").hexdigest()}
     checksum.write_text(json.dumps(entries))
     runtime_of("openvino", weights).infer(np.zeros((1, 1, 64, 64), np.float32))
-    assert path.read_bytes() == sound
+    assert json.loads(checksum.read_text())["sha256"] == sha256_of(path)
     assert "OpenVINO refuses" in caplog.text
+    caplog.clear()
+    runtime_of("openvino", weights).close()
+    assert not caplog.text
 
 
 def test_other_weights_are_other_files(
@@ -285,7 +296,7 @@ for turn in range(60):
     model = cached_model({"model": "shared"}, ".bin", build)
     assert hashlib.sha256(model[32:]).digest() == model[:32], f"half a model in turn {turn}"
     if turn % 3 == 0:
-        for path in folder.glob("*.bin"):
+        for path in folder.glob("shared*.bin"):
             path.write_bytes(b"damaged by another program")
 """
 

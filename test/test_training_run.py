@@ -173,11 +173,13 @@ def test_geometric_pairs_show_the_same_place_where_the_flow_says() -> None:
         assert len(first.keypoints) > 5
 
 
-def test_a_sequence_alone_can_be_trained_on(tmp_path: Path) -> None:
+@pytest.mark.parametrize("model", ["gcnv2", "gcnv2_mobile"])
+def test_a_sequence_alone_trains_every_network_and_exports_it(model: str, tmp_path: Path) -> None:
     config = tmp_path / "config.yaml"
     config.write_text(
         json.dumps(
             {
+                "model": model,
                 "data": {"sequences": ["room:width=160,height=120,frames=4"], "size": list(SIZE), "workers": 0},
                 "schedule": {"steps": 2, "warmup": 1, "decay": 1, "batch": 1},
             }
@@ -185,6 +187,8 @@ def test_a_sequence_alone_can_be_trained_on(tmp_path: Path) -> None:
     )
     assert main(["train", str(config), str(tmp_path / "run"), "--threads", "1"]) == 0
     assert load_checkpoint(tmp_path / "run" / "last.pt").step == 2
+    assert main(["train-export", str(tmp_path / "run"), str(tmp_path / "new.safetensors")]) == 0
+    assert load_weights(tmp_path / "new.safetensors", model=model).metadata.training["images"] == 4
 
 
 def test_a_sequence_without_depth_cannot_be_trained_on(photographs: Path) -> None:

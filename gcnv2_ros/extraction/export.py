@@ -212,7 +212,7 @@ def _network_on_meta(model: str) -> FeatureNetwork:
 def _onnx_model(model: str, weights: Weights, *, input_size: tuple[int, int] | None = None, batch: int = 1) -> bytes:
     """The network as a serialised ONNX model with the model info in it."""
     try:
-        import onnx
+        import onnx  # type: ignore[import-not-found,import-untyped]
     except ImportError as error:
         raise MissingDependencyError("onnx", "exporting a network to ONNX", "pip install onnx") from error
     import torch

@@ -80,7 +80,9 @@ class KittiSequence(Sequence):
             f"P{camera}" for camera in (left, right) if camera not in projections and (camera == left or self._right)
         ]
         if missing:
-            raise SequenceError(f"{path} has no line {' or '.join(missing)}; it has {', '.join(map(str, projections))}")
+            raise SequenceError(
+                f"{path} has no line {' or '.join(missing)}; it has {', '.join(f'P{number}' for number in projections)}"
+            )
         height, width = read_picture(self._left[self._numbers[0]]).shape[:2]
         k, self._shift = _decomposed(projections[left])
         sizes = (width, height, k[0, 0], k[1, 1], k[0, 2], k[1, 2])
@@ -151,4 +153,4 @@ def _read_projections(path: Path) -> dict[int, NDArray[np.float64]]:
 def _decomposed(projection: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Camera matrix (3, 3), and the camera's centre (3,) in the frame that the projection is from."""
     k = projection[:, :3]
-    return k, -np.linalg.solve(k, projection[:, 3])
+    return k, np.asarray(-np.linalg.solve(k, projection[:, 3]), np.float64)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -57,9 +58,10 @@ class RosbagSequence(Sequence):
     image topic that is neither depth nor the right side of a pair; a compressed topic counts if there is no raw one of
     the same name. Depth is what is encoded as 16UC1 (millimetres) or 32FC1 (metres). The right image is named as the
     left one with ``right`` for ``left``, ``cam1`` for ``cam0`` or the like, or lies in ``right/`` beside it.
-    Calibration is the first usable ``camera_info`` beside the image; an image whose name says ``rect`` is taken as
-    rectified. Ground truth is an Odometry, PoseStamped, PoseWithCovarianceStamped or TransformStamped topic, moved from
-    its child frame to the camera's frame with tf; without such a topic, tf itself from the camera's frame to its root.
+    Calibration is the first usable ``camera_info`` beside the image; an image called ``image_rect`` or the like is taken
+    as rectified. Ground truth is an Odometry, PoseStamped, PoseWithCovarianceStamped or TransformStamped topic, moved
+    from its child frame to the camera's frame with tf; without such a topic, tf itself from the camera's frame to its
+    root.
 
     Frames go by the time in the message's header; where a driver left that at zero, by the time of recording. Images
     that were recorded out of order are sorted, of equal stamps the first counts, and a jump back of more than a second
@@ -230,11 +232,9 @@ class RosbagSequence(Sequence):
         for stamp, recorded in entries:
             kept.setdefault(stamp, (stamp, recorded))
         if np.any(behind):
-            self.notes.append(
-                f"{np.count_nonzero(behind)} messages of {topic} are out of order in time; sorted by stamp"
-            )
+            self.notes.append(f"{topic}: {np.count_nonzero(behind)} recorded out of order in time, sorted by stamp")
         if len(kept) < len(entries):
-            self.notes.append(f"{len(entries) - len(kept)} messages of {topic} repeat a stamp and are left out")
+            self.notes.append(f"{topic}: {len(entries) - len(kept)} with a repeated stamp left out")
         return [kept[stamp] for stamp in sorted(kept)]
 
     def _calibration(self, image: str, topic: str | None) -> Camera | None:
@@ -245,7 +245,7 @@ class RosbagSequence(Sequence):
             try:
                 camera = Camera.from_camera_info(message)
                 if camera is not None:
-                    return camera.rectified() if "rect" in _plain(image).rsplit("/", 1)[-1] else camera
+                    return camera.rectified() if _names_rectified(image) else camera
             except CameraError as error:
                 raise SequenceError(f"{self._bag.path}, {topic}: {error}") from error
         self.notes.append(f"{image} has no calibration: {topic} says with K = 0 that there is none")
@@ -266,12 +266,22 @@ class RosbagSequence(Sequence):
             return []
         image = bag.first(self.topics.image)
         try:
-            return _read_links(bag, topic, _frame(image.header.frame_id), pose_frame, world_frame)
+            links = _read_links(bag, topic, _frame(image.header.frame_id), pose_frame, world_frame)
+            return [*links, self._rectifying_turn()]
         except SequenceError as error:
             if not automatic:
                 raise
             self.notes.append(f"no ground truth: {error}")
             return []
+
+    def _rectifying_turn(self) -> NDArray[np.float64]:
+        """From the frame of the image as it is, rectified or not, to the camera's optical frame, which poses are of."""
+        turn = np.eye(4)
+        if self.topics.camera_info is not None and _names_rectified(self.topics.image):
+            camera = Camera.from_camera_info(self._bag.first(self.topics.camera_info))
+            if camera is not None and camera.rectification is not None:
+                turn[:3, :3] = camera.rectification.T
+        return turn
 
 
 def is_rosbag(path: Path) -> bool:
@@ -426,6 +436,10 @@ def _choose_topics(bag: Bag, wanted: dict[str, str | None]) -> Topics:
 def _plain(topic: str) -> str:
     """The name of an image topic without the suffix of its compression."""
     return topic.removesuffix("/compressedDepth").removesuffix("/compressed")
+
+
+def _names_rectified(image: str) -> bool:
+    return re.search("(^|_)rect(_|ified|$)", _plain(image).rsplit("/", 1)[-1]) is not None
 
 
 def _beside(image: str) -> str:

@@ -60,10 +60,9 @@ def bag_of_words(vocabulary: Vocabulary, descriptors: NDArray[np.uint8], *, leve
             f"the vocabulary asks for the scoring {vocabulary.scoring.name}; only {Scoring.L1_NORM.name} is computed"
         )
     found, nodes = vocabulary.look_up(descriptors, levels_up=levels_up)
-    word_weights = vocabulary.weights[vocabulary.node_of_word].astype(np.float64)
-    counted = np.flatnonzero(word_weights[found] > 0)
+    counted = np.flatnonzero(vocabulary.weights[vocabulary.node_of_word[found]] > 0)
     words, occurrences = np.unique(found[counted], return_counts=True)
-    weights = word_weights[words]
+    weights = vocabulary.weights[vocabulary.node_of_word[words]].astype(np.float64)
     if vocabulary.weighting in (Weighting.TF_IDF, Weighting.TF):
         weights = weights * occurrences
     if len(weights):

@@ -20,6 +20,7 @@ from .tree import Vocabulary, VocabularyError, check_header
 _TOKENS = DESCRIPTOR_BYTES + 3
 _BYTE_OF = {str(value).encode(): value for value in range(256)}
 _FLAGS = (b"0", b"1")
+_LARGEST_WEIGHT = float(np.finfo(np.float32).max)
 _BLOCK = 4096
 
 
@@ -139,9 +140,11 @@ def _weight(token: bytes, where: str) -> float:
         value = float(token)
     except ValueError:
         value = math.nan
-    # Python's own way of writing large numbers is no number to other loaders.
-    if not math.isfinite(value) or value < 0 or b"_" in token:
-        raise VocabularyError(f"{where}: the weight must be a number that is not negative, got {_shown(token)}")
+    # Underscores between digits are Python's way of writing numbers, and no other loader's.
+    if not 0 <= value <= _LARGEST_WEIGHT or b"_" in token:
+        raise VocabularyError(
+            f"{where}: the weight must be a number from 0 to {_LARGEST_WEIGHT:.3g}, got {_shown(token)}"
+        )
     return value
 
 

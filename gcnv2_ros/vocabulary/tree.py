@@ -174,7 +174,7 @@ class Vocabulary:
     def _descend(self, words: NDArray[np.uint64], node_depth: int) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
         """Leaves of a block of descriptors, and the nodes passed at `node_depth`."""
         node_words = as_words(self.descriptors)
-        slots = np.arange(int(self._child_count.max()), dtype=np.int32)
+        slots = np.arange(self.branching, dtype=np.int32)
         current = np.zeros(len(words), np.int32)
         passed = current.copy()
         for depth in range(1, self.depth + 1):

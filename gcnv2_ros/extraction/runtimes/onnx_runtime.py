@@ -56,7 +56,7 @@ class OnnxRuntime:
 
     def __init__(self, model: str, weights: Weights, *, device: str, precision: str, threads: int) -> None:
         try:
-            import onnxruntime
+            import onnxruntime  # type: ignore[import-not-found,import-untyped]
         except ImportError as error:
             raise MissingDependencyError(
                 "onnxruntime",

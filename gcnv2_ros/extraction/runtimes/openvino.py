@@ -56,7 +56,7 @@ class OpenVINORuntime:
 
     def __init__(self, model: str, weights: Weights, *, device: str, precision: str, threads: int) -> None:
         try:
-            import openvino
+            import openvino  # type: ignore[import-not-found,import-untyped]
         except ImportError as error:
             raise MissingDependencyError("openvino", "the runtime openvino", "pip install onnx openvino") from error
         if device not in ("auto", "cpu"):

@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The weights in the package: whole, described, and as good as they were when they were shipped."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors import safe_open
+
+import gcnv2_ros.weights
+from gcnv2_ros.extraction import DecodeOptions, ExtractorOptions, create_extractor
+from gcnv2_ros.files import sha256_of
+from gcnv2_ros.geometry import dense_flow
+from gcnv2_ros.matching import match
+from gcnv2_ros.sequences import Frame, RoomOptions, SyntheticRoom
+from gcnv2_ros.weights import load_weights, shipped_models
+
+DATA = Path(gcnv2_ros.weights.__file__).parent / "data"
+MEGABYTES = {"gcnv2_tiny": 2.4, "gcnv2": 6.3, "gcnv2_mobile": 7.2}
+# Share of mutual matches within 3 px of the truth on rendered frames 8 apart, by model and network input: a little less
+# than what the shipped files reach.
+LEAST_ACCURACY = {("gcnv2_tiny", (640, 480)): 0.60, ("gcnv2_tiny", (320, 240)): 0.24}
+
+
+def test_there_are_default_weights() -> None:
+    assert "gcnv2_tiny" in shipped_models()
+
+
+@pytest.mark.parametrize("model", shipped_models())
+def test_shipped_files_are_whole_small_and_say_how_they_were_made(model: str) -> None:
+    entry = json.loads((DATA / "manifest.json").read_text())["weights"][model]
+    path = DATA / entry["file"]
+    assert sha256_of(path) == entry["sha256"]
+    assert path.stat().st_size < MEGABYTES[model] * 1e6
+    weights = load_weights("default", model=model)
+    assert weights.metadata.sampling == "half_pixel"
+    assert set(weights.metadata.score_thresholds) == {"640x480", "320x240"}
+    assert weights.metadata.licence == "Apache-2.0"
+    training = weights.metadata.training
+    assert training["steps"] > 0
+    assert training["images"] > 0
+    for data in training["data"]:
+        assert data["prepared"]["teacher"]
+        packages = data["source"]["packages"]
+        assert packages
+        assert all(package["licences"] for package in packages.values())
+    with safe_open(path, "pt") as content:
+        assert {content.get_tensor(name).dtype for name in content.keys()} == {torch.float16}  # noqa: SIM118
+
+
+@pytest.fixture(scope="module")
+def room() -> tuple[SyntheticRoom, list[tuple[Frame, Frame]]]:
+    room = SyntheticRoom(RoomOptions(seed=11, frames=60, noise=2.0))
+    return room, [(room[start], room[start + 8]) for start in (0, 20, 40)]
+
+
+@pytest.mark.parametrize(("model", "size"), list(LEAST_ACCURACY))
+def test_shipped_weights_match_rendered_frames_as_well_as_stated(
+    model: str, size: tuple[int, int], room: tuple[SyntheticRoom, list[tuple[Frame, Frame]]]
+) -> None:
+    sequence, pairs = room
+    options = ExtractorOptions(model=model, input_width=size[0], input_height=size[1], threads=1)
+    right = []
+    with create_extractor(options, DecodeOptions(max_keypoints=500)) as extractor:
+        for first, second in pairs:
+            a, b = extractor.extract(first.gray), extractor.extract(second.gray)
+            matches = match(a, b)
+            flow, valid = dense_flow(first, second, sequence.camera)
+            uv = a.uv[matches.index_a]
+            columns, rows = np.rint(uv).astype(int).T
+            judged = valid[rows, columns]
+            truth = flow[rows, columns] + uv - np.column_stack([columns, rows])
+            error = np.linalg.norm(truth - b.uv[matches.index_b], axis=1)[judged]
+            assert judged.sum() > 50
+            right.append(float(np.mean(error <= 3)))
+    assert np.mean(right) > LEAST_ACCURACY[model, size]
