@@ -29,8 +29,10 @@ def picture(tmp_path: Path) -> Path:
 def test_extract_writes_arrays(picture: Path, tmp_path: Path) -> None:
     assert main(["extract", str(picture), "--model", "orb", "--max-keypoints", "50", "--out", str(tmp_path / "o")]) == 0
     with np.load(tmp_path / "o" / "in.put.npz", allow_pickle=False) as arrays:
-        assert arrays["uv"].shape == (50, 2)
-        assert arrays["descriptors"].shape == (50, 32)
+        count = len(arrays["uv"])
+        assert 10 < count <= 50
+        assert arrays["uv"].shape == (count, 2)
+        assert arrays["descriptors"].shape == (count, 32)
         assert arrays["image_size"].tolist() == [320, 240]
         assert json.loads(str(arrays["model_info"]))["model"] == "orb"
 

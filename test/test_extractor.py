@@ -78,7 +78,8 @@ def weights_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def constructed(weights_path: Path, decode: DecodeOptions | None = None, **options: object) -> Extractor:
     decode = DecodeOptions(border=0, subpixel=False) if decode is None else decode
-    return create_extractor(ExtractorOptions(weights=str(weights_path), threads=1, **options), decode)
+    settings = {"runtime": "torch", "threads": 1, **options}
+    return create_extractor(ExtractorOptions(weights=str(weights_path), **settings), decode)
 
 
 @pytest.fixture(scope="module")

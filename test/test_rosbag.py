@@ -20,8 +20,8 @@ from gcnv2_ros.camera import Camera
 from gcnv2_ros.cli.main import main
 from gcnv2_ros.geometry import invert_pose, pose_from_quaternion
 from gcnv2_ros.sequences import Frame, RosbagSequence, Sequence, SequenceError, open_sequence
+from gcnv2_ros.sequences.bag_images import decode_depth, decode_image
 from gcnv2_ros.sequences.bag_writer import write_bag
-from gcnv2_ros.sequences.rosbag import decode_depth, decode_image
 
 STORE = get_typestore(Stores.ROS2_HUMBLE)
 CAMERA = Camera(8, 6, 10.0, 10.0, 3.5, 2.5, "plumb_bob", (-0.1, 0.01, 0.001, 0.0, 0.0), frame_id="camera")

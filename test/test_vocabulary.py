@@ -82,6 +82,14 @@ def test_clusters_are_nearest_and_centres_the_majority(descriptors: np.ndarray, 
         np.testing.assert_array_equal(np.unpackbits(centre), 2 * bits >= (label == k).sum())
 
 
+def test_a_cluster_that_runs_empty_is_left_out() -> None:
+    descriptors = np.zeros((7, 32), np.uint8)
+    descriptors[:, 0] = [206, 241, 207, 243, 132, 121, 81]
+    centres, label = k_majority(descriptors, 3, np.random.default_rng(0))
+    assert len(centres) == 2
+    assert set(label.tolist()) == {0, 1}
+
+
 @pytest.mark.parametrize("seed", range(6))
 def test_the_best_of_some_clusterings_is_the_best_of_all_partitions(seed: int) -> None:
     generator = np.random.default_rng(seed)
@@ -172,6 +180,16 @@ def test_training_orders_nodes_and_weighs_words(branching: int, depth: int) -> N
         while above > 0:
             level, above = level + 1, int(vocabulary.parent[above])
         assert max(depth - 4, 1) <= level <= depth
+
+
+def test_no_word_lies_so_high_that_trackers_find_no_node_above_it() -> None:
+    first, second = np.random.default_rng(0).integers(0, 256, (2, 1, 32), dtype=np.uint8)
+    vocabulary = train_vocabulary([first.repeat(3, axis=0), second], branching=4, depth=10)
+    assert len(vocabulary) == 2
+    assert len(vocabulary.parent) == 1 + 2 * 6
+    words, nodes = vocabulary.look_up(np.concatenate([first, second]))
+    assert vocabulary.node_of_word[words].tolist() == nodes.tolist()
+    assert (vocabulary.descriptors[nodes] == np.concatenate([first, second])).all()
 
 
 def test_the_seed_decides_the_vocabulary() -> None:

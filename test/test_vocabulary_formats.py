@@ -153,6 +153,10 @@ def replaced(line: int, old: str, new: str) -> Callable[[], str]:
         (replaced(1, "2 2 0 0", "2 2 0 4"), r"line 1: the weighting .* got 4"),
         (replaced(1, "2 2 0 0", "1 2 0 0"), r"5 nodes .* more than k = 1, L = 2 allow \(3\)"),
         (replaced(1, "2 2 0 0", "2 1 0 0"), r"5 nodes .* more than k = 2, L = 1 allow \(3\)"),
+        (
+            lambda: "\n".join(["2 1 0 0", f"0 0 {DESCRIPTOR} 0", f"1 1 {DESCRIPTOR} 1"]),
+            r"line 3: node 2 .* deeper than L = 1",
+        ),
         (replaced(1, "2 2 0 0", "2 6 0 0"), r"line 3: node 2 .* depth below L - 4 = 2"),
         (replaced(2, "0 0 7", "1 0 7"), r"line 2: the parent must be one of the nodes before, 0 to 0, got '1'"),
         (replaced(4, "1 1 7", "-1 1 7"), r"line 4: the parent"),

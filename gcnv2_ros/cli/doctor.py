@@ -29,6 +29,8 @@ _LIBRARIES: tuple[tuple[str, str, bool, str], ...] = (
     ("cv_bridge", "cv_bridge", False, "not needed where rosbags-image is installed"),
     ("rosbags.image", "rosbags-image", False, "pip install rosbags-image"),
     ("message_filters", "message_filters", False, "comes with a ROS 2 installation; mono mode does without"),
+    ("openvino", "OpenVINO", False, "pip install 'gcnv2-ros[openvino]': the fastest runtime on Intel and AMD CPUs"),
+    ("onnxruntime", "ONNX Runtime", False, "pip install 'gcnv2-ros[onnx]'"),
     ("kornia", "kornia", False, "pip install 'gcnv2-ros[train]' to train with a teacher"),
     ("skimage", "scikit-image", False, "pip install 'gcnv2-ros[room]' for photographs in the synthetic room"),
 )

@@ -7,12 +7,13 @@ import inspect
 from pathlib import Path
 from typing import Any
 
+from .bag_file import is_rosbag
 from .base import Frame, Sequence, SequenceError
 from .euroc import EurocSequence, is_euroc_folder
 from .images import ImageSequence, pictures_in
 from .kitti import KittiSequence, is_kitti_folder
 from .room import RoomOptions, SyntheticRoom
-from .rosbag import RosbagSequence, is_rosbag
+from .rosbag import RosbagSequence
 from .tum import TumSequence, is_tum_folder
 from .video import VideoSequence, is_video
 

@@ -92,9 +92,9 @@ def create_runtime(options: ExtractorOptions, weights: Weights) -> Runtime:
         raise ExtractionError(f"there is no runtime {options.runtime!r}; choose auto or {', '.join(AUTO_ORDER)}")
     if options.runtime != "auto":
         return _build(options.runtime, options, weights)
-    from .torch_eager import _resolve_device
+    from .torch_eager import resolve_device
 
-    if options.precision in ("auto", "fp32") and _resolve_device(options.device).type == "cpu":
+    if options.precision in ("auto", "fp32") and resolve_device(options.device).type == "cpu":
         on_cpu = replace(options, device="cpu")
         for name in AUTO_ORDER[:-1]:
             try:

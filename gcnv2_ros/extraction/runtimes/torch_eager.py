@@ -40,7 +40,7 @@ class TorchRuntime:
     name = "torch"
 
     def __init__(self, model: str, weights: Weights, *, device: str, precision: str, threads: int) -> None:
-        self._device = _resolve_device(device)
+        self._device = resolve_device(device)
         self.device = str(self._device)
         self.precision = "fp32" if precision == "auto" else precision
         self._dtype = _DTYPES[self.precision]
@@ -80,7 +80,14 @@ def _on_host(tensor: torch.Tensor) -> NDArray[np.float32]:
     return tensor.float().cpu().numpy()
 
 
-def _resolve_device(device: str) -> torch.device:
+def resolve_device(device: str) -> torch.device:
+    """The torch device that ``auto``, ``cpu``, ``cuda`` or ``cuda:N`` names on this machine.
+
+    Raises
+    ------
+    ExtractionError
+        If it is a CUDA device that is not there.
+    """
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     resolved = torch.device(device)
