@@ -4,7 +4,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import cv2
@@ -93,21 +96,26 @@ def test_doctor_advises_on_the_middleware(monkeypatch: pytest.MonkeyPatch) -> No
     assert by_subject["large images"].verdict == "problem"
 
 
-def test_the_demo_plays_to_the_real_node_and_leaves_a_page(
-    tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def run_demo(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the demo in a process of its own: Fast DDS reads its configuration once a process, for all that follows."""
     pytest.importorskip("rclpy", reason="ROS 2 is not installed")
-    # The demo chooses a domain and a transport for its processes; neither is to outlive the test.
-    for name in ("ROS_DOMAIN_ID", "ROS_AUTOMATIC_DISCOVERY_RANGE", "FASTDDS_BUILTIN_TRANSPORTS"):
-        monkeypatch.setenv(name, "")
-    for name in ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE"):
-        monkeypatch.delenv(name, raising=False)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("FASTDDS_", "FASTRTPS_"))}
+    return subprocess.run(
+        [sys.executable, "-m", "gcnv2_ros.cli.main", "demo", *arguments],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+def test_the_demo_plays_to_the_real_node_and_leaves_a_page(tmp_path: Path) -> None:
     room = "room:width=160,height=120,frames=24,rate=10"
     out = tmp_path / "page"
     options = ["--model", "orb", "--input-size", "160x120", "--max-keypoints", "200", "--threads", "1"]
-    assert main(["demo", "--sequence", room, "--out", str(out), *options]) == 0
-    output = capsys.readouterr().out
-    match = re.search(r"(\d+) of 24 frames came back as features", output)
+    result = run_demo("--sequence", room, "--out", str(out), *options)
+    assert result.returncode == 0, result.stderr
+    match = re.search(r"(\d+) of 24 frames came back as features", result.stdout)
     assert match is not None
     assert int(match[1]) >= 12
     page = (out / "index.html").read_text()
@@ -118,10 +126,9 @@ def test_the_demo_plays_to_the_real_node_and_leaves_a_page(
     assert "within 3 px of it" in page
 
 
-def test_the_demo_says_why_the_node_did_not_start(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    pytest.importorskip("rclpy", reason="ROS 2 is not installed")
+def test_the_demo_says_why_the_node_did_not_start(tmp_path: Path) -> None:
     arguments = ["--sequence", "room:width=96,height=64,frames=2", "--out", str(tmp_path), "--weights", "none.pt"]
-    assert main(["demo", *arguments]) == 1
-    error = capsys.readouterr().err
-    assert "the node ended with exit code 1" in error
-    assert "none.pt" in error
+    result = run_demo(*arguments)
+    assert result.returncode == 1
+    assert "the node ended with exit code 1" in result.stderr
+    assert "none.pt" in result.stderr
