@@ -110,9 +110,10 @@ def plot_results(results: dict[str, Any], path: Path) -> None:
     axes[1].set_ylim(bottom=0)
     for axis in axes:
         axis.grid(alpha=0.3)
-    axes[0].legend(fontsize=8, loc="lower right")
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="lower center", ncols=len(labels), frameon=False)
     figure.suptitle(f"{budget} keypoints; bars: 95% intervals")
-    figure.tight_layout()
+    figure.tight_layout(rect=(0, 0.06, 1, 1))
     with atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=110)
     pyplot.close(figure)
