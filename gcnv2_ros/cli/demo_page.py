@@ -16,7 +16,7 @@ from ..drawing import draw_keypoints, draw_matches
 from ..files import atomic_path, atomic_write
 from ..geometry import dense_flow
 from ..matching import Matches, match
-from ..sequences import Frame, Sequence
+from ..sequences import Frame, Sequence, SyntheticRoom
 
 if TYPE_CHECKING:
     from ..features import Features
@@ -67,15 +67,14 @@ def write_page(out: Path, sequence: Sequence, frames: list[Frame], demonstration
 
 
 def match_frames(sequence: Sequence, first: Frame, second: Frame, features: dict[int, Features]) -> MatchedPair:
-    """Mutual nearest neighbours between two frames, judged by depth and pose where the sequence has them.
+    """Mutual nearest neighbours between two frames, judged where the sequence's truth is exact: in the synthetic room.
 
-    A match is right if it lies within 3 px of the point's true position in the second frame. Matches of points whose
-    true position is not known (no depth, occluded, outside) are left out where truth is available.
+    A match is right if it lies within 3 px of the point's true position in the second frame; matches of points that are
+    occluded or outside there are left out. Measured depth and poses are not used: they are off by more than that.
     """
     a, b = features[first.index], features[second.index]
     matches = match(a, b)
-    known = all(frame.depth is not None and frame.pose is not None for frame in (first, second))
-    if sequence.camera is None or not known:
+    if not isinstance(sequence, SyntheticRoom):
         return MatchedPair(first.index, second.index, matches, None)
     flow, valid = dense_flow(first, second, sequence.camera)
     columns, rows = np.rint(a.uv[matches.index_a]).astype(int).T
