@@ -37,6 +37,8 @@ class Checkpoint:
         The configuration as plain values.
     history
         Validation figures so far, one dictionary each.
+    pairs
+        Training pairs seen so far, by all processes together.
     """
 
     step: int
@@ -45,6 +47,7 @@ class Checkpoint:
     optimiser: dict[str, Any]
     config: dict[str, Any]
     history: list[dict[str, Any]]
+    pairs: int
 
 
 def save_checkpoint(path: str | Path, checkpoint: Checkpoint) -> None:

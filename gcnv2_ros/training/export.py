@@ -76,7 +76,7 @@ def export_run(folder: str | Path, target: str | Path, *, note: str = "") -> Wei
     recipe = {key: value for key, value in checkpoint.config.items() if key not in ("data", "initial_weights")}
     training: dict[str, Any] = {
         "steps": checkpoint.step,
-        "images": checkpoint.step * config.schedule.batch * 2,
+        "images": 2 * checkpoint.pairs,
         "recipe": recipe,
         "data": [_prepared_record(Path(where)) for where in config.data.pictures],
         "sequences": list(config.data.sequences),

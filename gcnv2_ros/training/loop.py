@@ -147,6 +147,7 @@ class Trainer:
             betas=(0.9, 0.98),
         )
         self.step = 0
+        self.pairs = 0
         self.history: list[dict[str, Any]] = []
         if (self.folder / "last.pt").exists():
             self._restore(load_checkpoint(self.folder / "last.pt"))
@@ -163,6 +164,7 @@ class Trainer:
         self.average.load_state_dict(checkpoint.average)
         self.optimiser.load_state_dict(checkpoint.optimiser)
         self.step = checkpoint.step
+        self.pairs = checkpoint.pairs
         self.history = list(checkpoint.history)
 
     def save(self, name: str = "last.pt") -> None:
@@ -177,6 +179,7 @@ class Trainer:
                     optimiser=self.optimiser.state_dict(),
                     config=self.config.to_dict(),
                     history=self.history,
+                    pairs=self.pairs,
                 ),
             )
 
@@ -263,6 +266,7 @@ class Trainer:
         nn.utils.clip_grad_norm_(self.network.parameters(), schedule.clip)
         self.optimiser.step()
         self.step += 1
+        self.pairs += schedule.batch * self.processes
         self._update_average()
         with torch.no_grad():
             balance = (codes > 0).float().mean(dim=0)
