@@ -13,6 +13,7 @@ import torch
 
 from gcnv2_ros.cli.main import main
 from gcnv2_ros.extraction import ExtractorOptions, create_extractor
+from gcnv2_ros.networks import create_network
 from gcnv2_ros.sequences import ImageSequence, RoomOptions, SyntheticRoom
 from gcnv2_ros.training.checkpoint import CheckpointError, load_checkpoint
 from gcnv2_ros.training.config import TrainingConfig, config_from_dict
@@ -23,6 +24,7 @@ from gcnv2_ros.training.pairs import HomographyPairs, PairDataset
 from gcnv2_ros.training.photometric import PhotometricOptions
 from gcnv2_ros.training.pictures import TrainingDataError, find_photographs, load_pictures, prepare_pictures
 from gcnv2_ros.training.targets import shi_tomasi_corners
+from gcnv2_ros.training.validation import Validation
 from gcnv2_ros.weights import load_weights
 
 SIZE = (128, 96)
@@ -194,6 +196,17 @@ def test_a_sequence_alone_trains_every_network_and_exports_it(model: str, tmp_pa
 def test_a_sequence_without_depth_cannot_be_trained_on(photographs: Path) -> None:
     with pytest.raises(TrainingDataError, match="needs calibration, depth and poses"):
         GeometricPairs(ImageSequence(photographs), shi_tomasi_corners, PhotometricOptions())
+
+
+def test_validation_scores_the_network_that_it_is_given(photographs: Path) -> None:
+    validation = Validation(find_photographs(photographs), count=2)
+    scores = []
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        network = create_network("gcnv2_tiny")
+        scores.append(validation.score("gcnv2_tiny", network))
+    assert scores[0] != scores[1]
+    assert validation.score("gcnv2_tiny", network) == scores[1]
 
 
 def test_preparing_goes_on_where_it_was_stopped(photographs: Path, tmp_path: Path) -> None:

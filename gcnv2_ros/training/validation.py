@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,11 @@ _DECODE = DecodeOptions(max_keypoints=500, score_threshold=0.0)
 
 
 def extractor_of(network: FeatureNetwork, options: ExtractorOptions, decode: DecodeOptions | None = None) -> Extractor:
-    """An extractor for a network in memory, e.g. one in training. It runs a copy of the network."""
+    """An extractor for a network in memory, e.g. one in training. It runs a copy of the network, always in torch.
+
+    The other runtimes keep what they make on disk by the SHA-256 of the weights file, and here there is no file.
+    """
+    options = replace(options, runtime="torch")
     state = {name: tensor.detach().cpu() for name, tensor in network.state_dict().items()}
     weights = Weights(state, WeightsMetadata(network.name), "", Path("in-memory"))
     return NetworkExtractor(options, weights, create_runtime(options, weights), decode or DecodeOptions())
