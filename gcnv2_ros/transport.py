@@ -14,6 +14,6 @@ PROFILE_VARIABLES = ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES
 """Where Fast DDS looks for profiles: since version 3 (ROS 2 Kilted), and before."""
 
 
-def is_chosen_by_user(environment: Mapping[str, str]) -> bool:
-    """Whether the environment already says which transports or profiles Fast DDS is to use."""
-    return any(environment.get(name) for name in (TRANSPORT_VARIABLE, *PROFILE_VARIABLES))
+def chosen_by_user(environment: Mapping[str, str]) -> str:
+    """The variable by which the environment already says how Fast DDS is set up; an empty string where none does."""
+    return next((name for name in (TRANSPORT_VARIABLE, *PROFILE_VARIABLES) if environment.get(name)), "")

@@ -16,7 +16,7 @@ from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.substitutions import FindPackageShare
 
-from gcnv2_ros.transport import LARGE_DATA, PROFILE_VARIABLES, TRANSPORT_VARIABLE
+from gcnv2_ros.transport import LARGE_DATA, PROFILE_VARIABLES, TRANSPORT_VARIABLE, chosen_by_user
 from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
 
 PACKAGE = "gcnv2_ros"
@@ -68,9 +68,9 @@ def _environment(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     transport = LaunchConfiguration("transport").perform(context)
     if transport == "none":
         return []
-    chosen = [name for name in (TRANSPORT_VARIABLE, *PROFILE_VARIABLES) if os.environ.get(name)]
+    chosen = chosen_by_user(os.environ)
     if chosen:
-        return [LogInfo(msg=f"{chosen[0]} is set: Fast DDS stays as it is")]
+        return [LogInfo(msg=f"{chosen} is set: Fast DDS stays as it is")]
     if transport == "large_data":
         return [SetEnvironmentVariable(TRANSPORT_VARIABLE, LARGE_DATA)]
     profile = PathJoinSubstitution([FindPackageShare(PACKAGE), "config", "fastdds", "large_images.xml"])

@@ -469,3 +469,11 @@ def test_an_export_that_makes_no_sense_is_refused(
     assert main(["export", MODEL, str(target), "--weights", str(random_weights), *arguments]) == 1
     assert message in capsys.readouterr().err
     assert not target.exists()
+
+
+@pytest.mark.parametrize("runtime", ["openvino", "onnxruntime"])
+def test_weights_without_a_file_are_refused_rather_than_confused(runtime: str) -> None:
+    pytest.importorskip(runtime)
+    weights = Weights(create_network("gcnv2_tiny").state_dict(), WeightsMetadata("gcnv2_tiny"), "", Path("in-memory"))
+    with pytest.raises(ExtractionError, match="in memory only cannot be cached"):
+        create_runtime(ExtractorOptions(runtime=runtime), weights)

@@ -92,9 +92,20 @@ def cached_onnx(model: str, weights: Weights) -> bytes:
 
 
 def onnx_key(model: str, weights: Weights) -> dict[str, str]:
-    """All that the model of `cached_onnx` depends on."""
+    """All that the model of `cached_onnx` depends on.
+
+    Raises
+    ------
+    ExtractionError
+        If the weights are not those of a file: without its SHA-256 one set could be taken for another.
+    """
     import torch
 
+    if not weights.sha256:
+        raise ExtractionError(
+            f"weights of {model} that are in memory only cannot be cached; save them to a file, or choose the runtime "
+            "torch"
+        )
     return {
         "model": model,
         "definition": _definition_digest(model),

@@ -25,7 +25,7 @@ from std_msgs.msg import String
 from ..errors import GCNv2Error
 from ..features import Features
 from ..sequences import Frame, Sequence
-from ..transport import LARGE_DATA, TRANSPORT_VARIABLE, is_chosen_by_user
+from ..transport import LARGE_DATA, TRANSPORT_VARIABLE, chosen_by_user
 from .features_msg import decode_features
 from .player import Player
 from .qos import LATCHED, volatile_qos
@@ -113,7 +113,7 @@ def run_demonstration(
     # A domain of its own, so that neither a robot on the network nor another demonstration is disturbed.
     domain = random.SystemRandom().randint(1, 100)
     environment = {**os.environ, "ROS_DOMAIN_ID": str(domain), "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
-    if not is_chosen_by_user(environment):
+    if not chosen_by_user(environment):
         environment[TRANSPORT_VARIABLE] = LARGE_DATA
     os.environ.update({name: environment[name] for name in environment if os.environ.get(name) != environment[name]})
     arguments = [item for name, value in parameters.items() for item in ("-p", f"{name}:={_text(value)}")]

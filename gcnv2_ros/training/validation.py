@@ -23,7 +23,7 @@ _DECODE = DecodeOptions(max_keypoints=500, score_threshold=0.0)
 def extractor_of(network: FeatureNetwork, options: ExtractorOptions, decode: DecodeOptions | None = None) -> Extractor:
     """An extractor for a network in memory, e.g. one in training. It runs a copy of the network, always in torch.
 
-    The other runtimes keep what they make on disk by the SHA-256 of the weights file, and here there is no file.
+    The other runtimes refuse weights without a file, by whose SHA-256 they keep what they make of them.
     """
     options = replace(options, runtime="torch")
     state = {name: tensor.detach().cpu() for name, tensor in network.state_dict().items()}
