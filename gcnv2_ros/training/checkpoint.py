@@ -31,8 +31,8 @@ class Checkpoint:
         Optimiser steps done.
     network, average
         State dictionaries of the trained network and of its moving average, normalisation included.
-    optimiser
-        State dictionary of the optimiser.
+    optimisers
+        State dictionaries of the optimisers, by name.
     config
         The configuration as plain values.
     history
@@ -44,7 +44,7 @@ class Checkpoint:
     step: int
     network: dict[str, Tensor]
     average: dict[str, Tensor]
-    optimiser: dict[str, Any]
+    optimisers: dict[str, dict[str, Any]]
     config: dict[str, Any]
     history: list[dict[str, Any]]
     pairs: int

@@ -104,8 +104,12 @@ class ScheduleOptions:
         In optimiser steps.
     batch
         Pairs per step and process.
+    optimiser
+        ``muon`` for the hidden convolutions and AdamW for the rest, or ``adamw`` for all.
     learning_rate, weight_decay, clip
         Of AdamW; `clip` bounds the gradient's norm.
+    muon_learning_rate
+        Of Muon; it rises and falls with the other.
     average
         Decay of the exponential moving average of the weights; the average is what is validated and exported.
     validate_every, checkpoint_every
@@ -116,7 +120,9 @@ class ScheduleOptions:
     warmup: int = 500
     decay: int = 12000
     batch: int = 4
+    optimiser: Literal["muon", "adamw"] = "muon"
     learning_rate: float = 2e-3
+    muon_learning_rate: float = 0.02
     weight_decay: float = 1e-4
     clip: float = 10.0
     average: float = 0.999

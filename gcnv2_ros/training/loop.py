@@ -22,6 +22,7 @@ from .config import LossOptions, ScheduleOptions, TrainingConfig
 from .correspondence import sample_correspondences
 from .fold import add_normalisation, fold_normalisation
 from .losses import contrastive, relaxed_triplet, score_map_loss, weighted_corner_loss
+from .optimiser import create_optimisers
 from .pairs import PairDataset, PairSource
 
 # What may differ between a checkpoint and the configuration that continues it.
@@ -136,16 +137,7 @@ class Trainer:
             torch.distributed.init_process_group("nccl" if self.device.type == "cuda" else "gloo")
             self.heads = nn.parallel.DistributedDataParallel(self.heads)
         self.average = copy.deepcopy(self.network).eval().requires_grad_(False)
-        decayed = [p for p in self.network.parameters() if p.ndim > 1]
-        plain = [p for p in self.network.parameters() if p.ndim <= 1]
-        self.optimiser = torch.optim.AdamW(
-            [
-                {"params": decayed, "weight_decay": config.schedule.weight_decay},
-                {"params": plain, "weight_decay": 0.0},
-            ],
-            lr=config.schedule.learning_rate,
-            betas=(0.9, 0.98),
-        )
+        self.optimisers = create_optimisers(self.network, config.schedule)
         self.step = 0
         self.pairs = 0
         self.history: list[dict[str, Any]] = []
@@ -162,7 +154,13 @@ class Trainer:
                 )
         self.network.load_state_dict(checkpoint.network)
         self.average.load_state_dict(checkpoint.average)
-        self.optimiser.load_state_dict(checkpoint.optimiser)
+        if set(checkpoint.optimisers) != set(self.optimisers):
+            raise CheckpointError(
+                f"{self.folder / 'last.pt'} was trained with the optimisers {', '.join(checkpoint.optimisers)}, the "
+                f"configuration (schedule.optimiser) asks for {', '.join(self.optimisers)}; use another folder"
+            )
+        for name, optimiser in self.optimisers.items():
+            optimiser.load_state_dict(checkpoint.optimisers[name])
         self.step = checkpoint.step
         self.pairs = checkpoint.pairs
         self.history = list(checkpoint.history)
@@ -176,7 +174,7 @@ class Trainer:
                     step=self.step,
                     network=self.network.state_dict(),
                     average=self.average.state_dict(),
-                    optimiser=self.optimiser.state_dict(),
+                    optimisers={name: optimiser.state_dict() for name, optimiser in self.optimisers.items()},
                     config=self.config.to_dict(),
                     history=self.history,
                     pairs=self.pairs,
@@ -252,8 +250,9 @@ class Trainer:
     def _one_step(self, batch: dict[str, Tensor]) -> StepReport:
         schedule = self.config.schedule
         rate = learning_rate(self.step, schedule)
-        for group in self.optimiser.param_groups:
-            group["lr"] = rate
+        for optimiser in self.optimisers.values():
+            for group in optimiser.param_groups:
+                group["lr"] = group["full_lr"] * rate / schedule.learning_rate
         batch = {name: tensor.to(self.device, non_blocking=True) for name, tensor in batch.items()}
         # First views, then second views: (2 B, 1, H, W).
         images, targets, valid = (batch[name].transpose(0, 1).flatten(0, 1) for name in ("images", "targets", "valid"))
@@ -261,10 +260,11 @@ class Trainer:
         self.heads.train()
         channels, logits = self.heads(images)
         losses, codes = compute_losses(channels, logits, targets, valid, batch, self.config.loss)
-        self.optimiser.zero_grad(set_to_none=True)
+        self.network.zero_grad(set_to_none=True)
         losses["loss"].backward()
         nn.utils.clip_grad_norm_(self.network.parameters(), schedule.clip)
-        self.optimiser.step()
+        for optimiser in self.optimisers.values():
+            optimiser.step()
         self.step += 1
         self.pairs += schedule.batch * self.processes
         self._update_average()

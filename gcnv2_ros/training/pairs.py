@@ -39,6 +39,9 @@ class TargetOptions:
         Teacher's score from which on a peak has height 1; weaker ones are proportionally lower.
     suppression
         A keypoint removes weaker ones within this distance in pixels of the view.
+    keypoint_area
+        A view has at most one keypoint for so many of its pixels, the strongest; both views of a pair share the
+        score from which on keypoints count. 0: no limit.
     sigma_start, sigma_end, sigma_pairs
         Standard deviation of the peaks in pixels: from start to end over the first `sigma_pairs` pairs.
     queries
@@ -50,6 +53,7 @@ class TargetOptions:
     source: DetectorTarget = "teacher"
     full_score: float = 0.6
     suppression: float = 3.0
+    keypoint_area: float = 0.0
     sigma_start: float = 1.7
     sigma_end: float = 0.9
     sigma_pairs: int = 40000
@@ -160,20 +164,33 @@ class PairDataset(Dataset[dict[str, Tensor]]):
             second = View(second.image, moved[kept], ones[kept], second.valid)
         progress = min(number / max(self.target.sigma_pairs, 1), 1.0)
         sigma = self.target.sigma_start * (self.target.sigma_end / self.target.sigma_start) ** progress
+        views = [_suppressed(view, self.target.suppression) for view in (first, second)]
+        weakest = self._weakest_score(views)
         targets = []
-        for view in (first, second):
-            kept_positions = suppress_weaker(view.keypoints, view.scores, self.target.suppression)
-            heights = np.minimum(view.scores[kept_positions] / self.target.full_score, 1.0)
-            targets.append(draw_score_map(view.keypoints[kept_positions], heights, self.size, sigma))
-            if view is first:
-                strong = view.keypoints[kept_positions]
+        for view in views:
+            strong = view.scores >= weakest
+            heights = np.minimum(view.scores[strong] / self.target.full_score, 1.0)
+            targets.append(draw_score_map(view.keypoints[strong], heights, self.size, sigma))
+        keypoints = views[0].keypoints[views[0].scores >= weakest]
         return {
             "images": torch.from_numpy(np.stack([first.image, second.image])[:, None]),
             "targets": torch.from_numpy(np.stack(targets)[:, None]),
             "valid": torch.from_numpy(np.stack([first.valid, second.valid])[:, None]),
             "flow": torch.from_numpy(flow),
-            "queries": torch.from_numpy(self._queries(rng, strong, flow)),
+            "queries": torch.from_numpy(self._queries(rng, keypoints, flow)),
         }
+
+    def _weakest_score(self, views: list[View]) -> float:
+        """The score from which on keypoints count, so that neither view has more than `keypoint_area` allows."""
+        if not self.target.keypoint_area:
+            return 0.0
+        weakest = 0.0
+        for view in views:
+            inside = view.scores[_inside(view)]
+            limit = max(1, int(view.valid.sum() / self.target.keypoint_area))
+            if len(inside) > limit:
+                weakest = max(weakest, float(np.partition(inside, -limit)[-limit]))
+        return weakest
 
     def _queries(
         self, rng: np.random.Generator, keypoints: NDArray[np.floating], flow: NDArray[np.float32]
@@ -189,6 +206,20 @@ class PairDataset(Dataset[dict[str, Tensor]]):
             picked = rng.integers(len(rows), size=wanted - len(chosen))
             queries[len(chosen) :] = np.column_stack([columns[picked], rows[picked]])
         return queries
+
+
+def _suppressed(view: View, radius: float) -> View:
+    kept = suppress_weaker(view.keypoints, view.scores, radius)
+    return View(view.image, view.keypoints[kept], view.scores[kept], view.valid)
+
+
+def _inside(view: View) -> NDArray[np.bool_]:
+    """Which keypoints lie on valid pixels."""
+    height, width = view.valid.shape
+    columns, rows = np.rint(view.keypoints).astype(int).T
+    inside = (columns >= 0) & (columns < width) & (rows >= 0) & (rows < height)
+    inside[inside] = view.valid[rows[inside], columns[inside]]
+    return inside
 
 
 def _move(flow: NDArray[np.float32], points: NDArray[np.floating]) -> NDArray[np.float32]:

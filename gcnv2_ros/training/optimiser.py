@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Muon: gradient descent with orthogonalised momentum, for the weights of convolutions.
+
+Jordan et al., "Muon: An optimizer for hidden layers in neural networks", 2024 (kellerjordan.github.io/posts/muon).
+`torch.optim.Muon` takes matrices only and is in recent torch only; this one reads a convolution's weight (O, I, h, w)
+as the matrix (O, I h w).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .config import ScheduleOptions
+
+# Coefficients of the quintic iteration, from the same source: they raise small singular values fast and leave all of
+# them between about 0.7 and 1.2, which is as good as 1 for a step's direction.
+_QUINTIC = (3.4445, -4.7750, 2.0315)
+
+
+def orthogonalise(matrix: Tensor, *, iterations: int = 5) -> Tensor:
+    """The nearest semi-orthogonal matrix, roughly: singular values between about 0.7 and 1.2.
+
+    Parameters
+    ----------
+    matrix
+        Float (M, N).
+    iterations
+        Of the Newton-Schulz iteration; 5 bring singular values from a thousandth of the largest up.
+    """
+    tall = matrix.shape[0] > matrix.shape[1]
+    value = matrix.T if tall else matrix
+    value = value / (value.norm() + 1e-7)
+    linear, cubic, quintic = _QUINTIC
+    for _ in range(iterations):
+        gram = value @ value.T
+        value = linear * value + torch.addmm(cubic * gram, gram, gram, beta=1.0, alpha=quintic) @ value
+    return value.T if tall else value
+
+
+class Muon(torch.optim.Optimizer):
+    """Muon with Nesterov momentum and decoupled weight decay.
+
+    Under `torch.distributed` each process orthogonalises its share of the weights and gets the others' results.
+
+    Parameters
+    ----------
+    parameters
+        Weights with at least two dimensions.
+    lr
+        Length of a step: the root-mean-square gain of the update as a linear map, times the square root of
+        rows / columns where there are more rows.
+    momentum
+        Of the running mean of the gradients.
+    weight_decay
+        Relative loss of the weights per step, times `lr`.
+    """
+
+    def __init__(
+        self, parameters: Iterable[Tensor], *, lr: float = 0.02, momentum: float = 0.95, weight_decay: float = 0.0
+    ) -> None:
+        super().__init__(parameters, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+        """Do one step."""
+        loss = None if closure is None else closure()
+        distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
+        rank, processes = (torch.distributed.get_rank(), torch.distributed.get_world_size()) if distributed else (0, 1)
+        for group in self.param_groups:
+            parameters = [parameter for parameter in group["params"] if parameter.grad is not None]
+            # By falling size, so that the shares of the processes are about equal.
+            parameters.sort(key=Tensor.numel, reverse=True)
+            updates = []
+            for position, parameter in enumerate(parameters):
+                momentum = self.state[parameter].setdefault("momentum", torch.zeros_like(parameter))
+                momentum.lerp_(parameter.grad, 1 - group["momentum"])
+                if position % processes == rank:
+                    ahead = parameter.grad.lerp(momentum, group["momentum"])
+                    updates.append(orthogonalise(ahead.flatten(1)).reshape(parameter.shape))
+                else:
+                    updates.append(torch.zeros(parameter.shape, dtype=parameter.dtype, device=parameter.device))
+            if processes > 1 and updates:
+                flat = torch.cat([update.flatten() for update in updates])
+                torch.distributed.all_reduce(flat)
+                pieces = flat.split([update.numel() for update in updates])
+                updates = [piece.view(update.shape) for piece, update in zip(pieces, updates, strict=True)]
+            for parameter, update in zip(parameters, updates, strict=True):
+                rows, columns = parameter.shape[0], parameter[0].numel()
+                parameter.mul_(1 - group["lr"] * group["weight_decay"])
+                parameter.add_(update, alpha=-group["lr"] * max(1.0, rows / columns) ** 0.5)
+        return loss
+
+
+def create_optimisers(network: nn.Module, schedule: ScheduleOptions) -> dict[str, torch.optim.Optimizer]:
+    """The optimisers of a network by name; each group's ``full_lr`` is its learning rate outside warm-up and decay.
+
+    With ``muon`` the weights of all convolutions but the first go to Muon, biases and normalisation to AdamW. Muon's
+    authors leave output layers to AdamW too; the detector's learnt faster with Muon.
+    """
+    matrices = []
+    if schedule.optimiser == "muon":
+        matrices = [
+            parameter
+            for name, parameter in network.named_parameters()
+            if parameter.ndim == 4 and parameter.shape[1] > 1
+        ]
+    taken = {id(parameter) for parameter in matrices}
+    others = [parameter for parameter in network.parameters() if id(parameter) not in taken]
+    optimisers: dict[str, torch.optim.Optimizer] = {
+        "adamw": torch.optim.AdamW(
+            [
+                {"params": [p for p in others if p.ndim > 1], "weight_decay": schedule.weight_decay},
+                {"params": [p for p in others if p.ndim <= 1], "weight_decay": 0.0},
+            ],
+            lr=schedule.learning_rate,
+            betas=(0.9, 0.98),
+        )
+    }
+    if matrices:
+        optimisers["muon"] = Muon(matrices, lr=schedule.muon_learning_rate)
+    for optimiser in optimisers.values():
+        for group in optimiser.param_groups:
+            group["full_lr"] = group["lr"]
+    return optimisers
