@@ -20,11 +20,12 @@ from ..features import Features
 from ..files import sha256_of
 from .extractor import Extractor, Image, Mask, marked
 from .options import DecodeOptions, ExtractionError, ExtractorOptions
-from .preprocess import InputGeometry, resize
+from .preprocess import InputGeometry, upright
 from .results import ModelInfo, Timings
 
 MODELS = ("aliked-n16", "aliked-n16rot")
 _DEFAULT_THRESHOLD = 0.1
+_BORDER = 2
 _DESCRIPTOR_WIDTH = 128
 
 
@@ -88,31 +89,34 @@ class AlikedExtractor(Extractor):
             max_keypoints=decode.max_keypoints,
             score_threshold=_threshold(decode),
             nms_radius=2,
-            border=2,
+            border=_BORDER,
             subpixel=True,
             runtime="torch",
             device=self._device,
             precision="fp32",
         )
 
-    def _extract(self, grays: Sequence[Image], masks: Sequence[Mask | None]) -> list[Features]:
+    def _extract(self, grays: Sequence[Image], masks: Sequence[Mask | None], rolls: Sequence[float]) -> list[Features]:
         start = time.perf_counter()
-        results = [self._extract_one(gray, mask) for gray, mask in zip(grays, masks)]
+        results = [self._extract_one(gray, mask, roll) for gray, mask, roll in zip(grays, masks, rolls)]
         self._last_timings = Timings(0.0, time.perf_counter() - start, 0.0)
         return results
 
-    def _extract_one(self, gray: Image, mask: Mask | None) -> Features:
+    def _extract_one(self, gray: Image, mask: Mask | None, roll: float) -> Features:
         torch = self._torch
         image_size = (gray.shape[1], gray.shape[0])
-        geometry = InputGeometry.of(image_size, self._options.input_size, stride=1)
-        resized = np.ascontiguousarray(resize(gray, geometry.content_size))
+        geometry = InputGeometry.of(image_size, self._options.input_size, 1, roll)
+        resized = np.ascontiguousarray(upright(gray, geometry))
         tensor = torch.from_numpy(resized).to(self._device)[None, None].float().div(255)
         self._network.dkd.scores_th = max(_threshold(self.decode_options), 1e-6)
         with torch.inference_mode():
             found = self._network(tensor.expand(1, 3, -1, -1).contiguous())[0]
-        uv = geometry.to_image(found.keypoints.cpu().numpy())
+        keypoints = found.keypoints.cpu().numpy()
+        uv = geometry.to_image(keypoints)
         response = found.keypoint_scores.cpu().numpy()
-        kept = np.ones(len(uv), bool) if mask is None else marked(mask, uv)
+        kept = geometry.is_inside(keypoints, _BORDER) if geometry.is_surrounded else np.ones(len(uv), bool)
+        if mask is not None:
+            kept &= marked(mask, uv)
         order = np.argsort(-response[kept], kind="stable")[: self.decode_options.max_keypoints]
         index = np.nonzero(kept)[0][order]
         return Features(
@@ -121,6 +125,7 @@ class AlikedExtractor(Extractor):
             descriptors=found.descriptors.cpu().numpy().astype(np.float32)[index],
             image_size=image_size,
             metric="l2",
+            angle=np.full(len(index), geometry.angle, np.float32),
         )
 
     def close(self) -> None:

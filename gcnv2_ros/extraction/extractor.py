@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import abc
+import math
 from collections.abc import Sequence
 from types import TracebackType
 
@@ -51,7 +52,7 @@ class Extractor(abc.ABC):
     def info(self) -> ModelInfo:
         """What the features are made with, as it stands now."""
 
-    def extract(self, gray: Image, *, mask: Mask | None = None) -> Features:
+    def extract(self, gray: Image, *, mask: Mask | None = None, roll: float = 0.0) -> Features:
         """Features of one image.
 
         Parameters
@@ -61,15 +62,26 @@ class Extractor(abc.ABC):
         mask
             uint8 or bool (H, W), nonzero where keypoints are wanted: one whose nearest pixel is 0 is dropped before the
             best ones are taken. None: everywhere.
+        roll
+            Degrees, clockwise in the image, by which the camera's roll turns the scene (`gcnv2_ros.upright.roll_of`).
+            A network sees the image turned back, upright; positions are those of the image as received, and `angle`
+            of every keypoint is the roll, in [0, 360). 0: the image is taken as it is, and `angle` is -1. ORB finds
+            each keypoint's orientation by itself and takes no notice of the roll.
 
         Raises
         ------
         ExtractionError
-            If the image or the mask is not as described.
+            If the image, the mask or the roll is not as described.
         """
-        return self.extract_batch([gray], masks=[mask])[0]
+        return self.extract_batch([gray], masks=[mask], rolls=[roll])[0]
 
-    def extract_batch(self, grays: Sequence[Image], *, masks: Sequence[Mask | None] | None = None) -> list[Features]:
+    def extract_batch(
+        self,
+        grays: Sequence[Image],
+        *,
+        masks: Sequence[Mask | None] | None = None,
+        rolls: Sequence[float] | None = None,
+    ) -> list[Features]:
         """Features of several images, e.g. of a stereo pair; those of equal size go through the network together.
 
         Parameters
@@ -78,22 +90,31 @@ class Extractor(abc.ABC):
             Images as for `extract`.
         masks
             As many masks; None: no mask for any image.
+        rolls
+            As many rolls in degrees, as for `extract`; None: 0 for every image. Images of equal size whose rolls need
+            canvases of equal size go through the network together too.
 
         Raises
         ------
         ExtractionError
-            If an image or a mask is not as described, or the numbers differ.
+            If an image, a mask or a roll is not as described, or the numbers differ.
         """
         if masks is None:
             masks = [None] * len(grays)
         if len(masks) != len(grays):
             raise ExtractionError(f"expected one mask (or None) an image, got {len(masks)} for {len(grays)} images")
-        for gray, mask in zip(grays, masks):
+        if rolls is None:
+            rolls = [0.0] * len(grays)
+        if len(rolls) != len(grays):
+            raise ExtractionError(f"expected one roll an image, got {len(rolls)} for {len(grays)} images")
+        for gray, mask, roll in zip(grays, masks, rolls):
             check_image(gray, mask)
-        return self._extract(grays, masks)
+            if not math.isfinite(roll):
+                raise ExtractionError(f"the roll must be a finite number of degrees, got {roll}")
+        return self._extract(grays, masks, rolls)
 
     @abc.abstractmethod
-    def _extract(self, grays: Sequence[Image], masks: Sequence[Mask | None]) -> list[Features]:
+    def _extract(self, grays: Sequence[Image], masks: Sequence[Mask | None], rolls: Sequence[float]) -> list[Features]:
         """Features of checked images; sets `_last_timings`."""
 
     @abc.abstractmethod

@@ -9,6 +9,8 @@ from .extractor import Extractor
 from .options import DecodeOptions, ExtractorOptions
 from .orb import MODEL as ORB
 from .orb import OrbExtractor
+from .sift import MODEL as SIFT
+from .sift import SiftExtractor
 
 
 def create_extractor(options: ExtractorOptions, decode: DecodeOptions | None = None) -> Extractor:
@@ -33,9 +35,11 @@ def create_extractor(options: ExtractorOptions, decode: DecodeOptions | None = N
     decode = DecodeOptions() if decode is None else decode
     if options.model == ORB:
         return OrbExtractor(options, decode)
+    if options.model == SIFT:
+        return SiftExtractor(options, decode)
     if options.model in ALIKED_MODELS:
         return AlikedExtractor(options, decode)
-    # ORB needs no torch, so it is imported only for networks.
+    # OpenCV's detectors need no torch, so it is imported only for networks.
     from ..weights import load_weights
     from .network import NetworkExtractor
     from .runtimes import create_runtime

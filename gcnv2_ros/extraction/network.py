@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..features import DESCRIPTOR_BYTES, Features, pack_descriptors
-from .decode import DecodeSettings, find_keypoints, sample_descriptors
+from .decode import DecodeSettings, Keep, find_keypoints, sample_descriptors
 from .extractor import Extractor, Image, Mask, marked
 from .options import DecodeOptions, ExtractorOptions, resolved_border, resolved_radius
 from .preprocess import InputGeometry, network_input
@@ -83,11 +84,12 @@ class NetworkExtractor(Extractor):
         """Close the runtime."""
         self._runtime.close()
 
-    def _extract(self, grays: Sequence[Image], masks: Sequence[Mask | None]) -> list[Features]:
+    def _extract(self, grays: Sequence[Image], masks: Sequence[Mask | None], rolls: Sequence[float]) -> list[Features]:
         decode = self._decode_options
         stride = self._runtime.stride
         geometries = [
-            InputGeometry.of((gray.shape[1], gray.shape[0]), self._options.input_size, stride) for gray in grays
+            InputGeometry.of((gray.shape[1], gray.shape[0]), self._options.input_size, stride, roll)
+            for gray, roll in zip(grays, rolls)
         ]
         together: dict[tuple[int, int], list[int]] = {}
         for index, geometry in enumerate(geometries):
@@ -115,23 +117,27 @@ class NetworkExtractor(Extractor):
         mask: Mask | None,
         decode: DecodeOptions,
     ) -> Features:
-        width, height = geometry.content_size
-
-        keypoints = find_keypoints(
-            scores[:height, :width],
-            self._settings(decode, geometry.content_size),
-            keep=None if mask is None else partial(_is_unmasked, mask, geometry),
-            scratch=self._scratch,
-        )
+        # Thresholds and distances stay those of an image without roll.
+        settings = self._settings(decode, self._options.input_size or geometry.image_size)
+        width, height = geometry.occupied_size
+        keep: Keep | None = None if mask is None else partial(_is_unmasked, mask, geometry)
+        if geometry.is_surrounded:
+            # The border lies along the image's edges, not along those of the canvas.
+            scores = np.where(geometry.covered(), scores, np.float32(0.0))
+            keep = partial(_is_wanted, mask, geometry, settings.border)
+            settings = replace(settings, border=0)
+        keypoints = find_keypoints(scores[:height, :width], settings, keep=keep, scratch=self._scratch)
         channels = sample_descriptors(
             dense, keypoints.uv, stride=self._runtime.stride, sampling=self._metadata.sampling
         )
+        count = len(keypoints.uv)
         return Features(
             geometry.to_image(keypoints.uv),
             keypoints.score,
             pack_descriptors(channels),
             geometry.image_size,
-            size=np.full(len(keypoints.uv), self._runtime.stride * geometry.mean_scale, np.float32),
+            size=np.full(count, self._runtime.stride * geometry.mean_scale, np.float32),
+            angle=np.full(count, geometry.angle, np.float32),
         )
 
     def _settings(self, decode: DecodeOptions, size: tuple[int, int]) -> DecodeSettings:
@@ -147,6 +153,13 @@ class NetworkExtractor(Extractor):
             bucket_columns=decode.bucket_columns,
             bucket_rows=decode.bucket_rows,
         )
+
+
+def _is_wanted(mask: Mask | None, geometry: InputGeometry, border: int, uv: NDArray[np.float32]) -> NDArray[np.bool_]:
+    inside = geometry.is_inside(uv, border)
+    if mask is not None:
+        inside[inside] = _is_unmasked(mask, geometry, uv[inside])
+    return inside
 
 
 def _is_unmasked(mask: Mask, geometry: InputGeometry, uv: NDArray[np.float32]) -> NDArray[np.bool_]:

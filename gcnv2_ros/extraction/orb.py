@@ -6,112 +6,21 @@ Rublee, Rabaud, Konolige, Bradski, "ORB: an efficient alternative to SIFT or SUR
 
 from __future__ import annotations
 
-import time
-from collections.abc import Sequence
-
 import cv2
-import numpy as np
 
-from ..features import DESCRIPTOR_BYTES, Features
-from .extractor import Extractor, Image, Mask, marked
-from .options import DecodeOptions, ExtractorOptions
-from .preprocess import InputGeometry, resize
-from .results import ModelInfo, Timings
+from ..features import DESCRIPTOR_BYTES, Metric
+from .opencv import OpenCVExtractor
 
 MODEL = "orb"
 
 
-class OrbExtractor(Extractor):
-    """ORB with OpenCV's own settings (8 levels of factor 1.2, Harris scores) behind the extractor's interface.
+class OrbExtractor(OpenCVExtractor):
+    """ORB with OpenCV's own settings: 8 levels of factor 1.2, Harris scores. Its bits have an order of their own."""
 
-    Of the decode options only `max_keypoints` applies: ORB's scores, borders and neighbourhoods are its own. Of the
-    extractor options only the input size and nothing of the inference engine applies.
+    model = MODEL
+    metric: Metric = "hamming"
+    descriptor_width = DESCRIPTOR_BYTES
+    bit_order = MODEL
 
-    Parameters
-    ----------
-    options
-        The input size, if images are to be resized first.
-    decode
-        The number of keypoints.
-    """
-
-    def __init__(self, options: ExtractorOptions, decode: DecodeOptions) -> None:
-        super().__init__(decode)
-        self._input_size = options.input_size
-
-    @property
-    def info(self) -> ModelInfo:
-        """What the features are made with, as it stands now."""
-        return ModelInfo(
-            model=MODEL,
-            weights=None,
-            weights_sha256=None,
-            input_size=self._input_size,
-            descriptor_width=DESCRIPTOR_BYTES,
-            metric="hamming",
-            bit_order=MODEL,
-            sampling=None,
-            max_keypoints=self._decode_options.max_keypoints,
-            score_threshold=None,
-            nms_radius=None,
-            border=None,
-            subpixel=False,
-            runtime="opencv",
-            device="cpu",
-            precision="uint8",
-        )
-
-    def close(self) -> None:
-        """Nothing to free."""
-
-    def _extract(self, grays: Sequence[Image], masks: Sequence[Mask | None]) -> list[Features]:
-        seconds = np.zeros(3)
-        results = []
-        detector = cv2.ORB.create(nfeatures=self._decode_options.max_keypoints)
-        for gray, mask in zip(grays, masks):
-            marks = [time.perf_counter()]
-            geometry = InputGeometry.of((gray.shape[1], gray.shape[0]), self._input_size, 1)
-            image = resize(gray, geometry.content_size)
-            if mask is not None:
-                as_bytes = mask.astype(bool).view(np.uint8)
-                orb_mask = cv2.resize(as_bytes, geometry.content_size, interpolation=cv2.INTER_NEAREST)
-            else:
-                orb_mask = None
-            marks.append(time.perf_counter())
-            found, descriptors = detector.detectAndCompute(image, orb_mask)
-            marks.append(time.perf_counter())
-            results.append(self._features(found, descriptors, geometry, mask))
-            marks.append(time.perf_counter())
-            seconds += np.diff(marks)
-        self._last_timings = Timings(*seconds.tolist())
-        return results
-
-    def _features(
-        self,
-        found: Sequence[cv2.KeyPoint],
-        descriptors: np.ndarray | None,
-        geometry: InputGeometry,
-        mask: Mask | None,
-    ) -> Features:
-        if descriptors is None:
-            return Features.empty(geometry.image_size)
-        uv = geometry.to_image(np.asarray(cv2.KeyPoint.convert(found)))
-        values = np.array([(point.response, point.size, point.angle) for point in found], np.float32)
-        order = np.argsort(-values[:, 0], kind="stable")
-        if mask is not None:
-            # The resized mask is only near the truth.
-            order = order[marked(mask, uv[order])]
-        order = order[: self._decode_options.max_keypoints]
-        response, size, angle = values[order].T
-        # A direction changes where the image was resized by different factors in width and height.
-        turned = np.arctan2(
-            np.sin(np.radians(angle)) * geometry.scale[1], np.cos(np.radians(angle)) * geometry.scale[0]
-        )
-        return Features(
-            uv[order],
-            response,
-            descriptors[order],
-            geometry.image_size,
-            size=size * np.float32(geometry.mean_scale),
-            angle=np.degrees(turned) % 360.0,
-        )
+    def _detector(self, count: int) -> cv2.Feature2D:
+        return cv2.ORB.create(nfeatures=count)
