@@ -37,7 +37,7 @@ $(VENV)/.environment: setup.py package.xml constraints.txt | $(BIN)/python
 	touch $@
 
 $(VENV)/.test-environment: $(VENV)/.environment
-	$(PIP_INSTALL) --no-build-isolation --editable ".[ros,room,onnx,openvino,train,test]"
+	$(PIP_INSTALL) --no-build-isolation --editable ".[ros,room,onnx,openvino,train,evaluate,odometry,colmap,view,test]"
 	touch $@
 
 clean:  ## remove the virtual environment and what builds leave behind

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Start the frontend node: ``ros2 launch gcnv2_ros frontend.launch.py image:=/camera/image_raw``.
 
-``ros2 launch gcnv2_ros frontend.launch.py --show-args`` lists the arguments. Those that name a parameter of the node
-override the parameter file when they are given; left empty, the file's value holds.
+``ros2 launch gcnv2_ros frontend.launch.py --show-args`` lists the arguments. Parameters come from the parameter file;
+the camera profile overrides it, and arguments that are given override both. An argument that names a topic overrides
+the profile when it is given.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.substitutions import FindPackageShare
 
+from gcnv2_ros.ros.camera_profiles import CameraProfile, load_profile
+from gcnv2_ros.ros.parameter_spec import Value
 from gcnv2_ros.transport import LARGE_DATA, PROFILE_VARIABLES, TRANSPORT_VARIABLE, chosen_by_user
 from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
 
@@ -28,7 +31,16 @@ def _boolean(text: str) -> bool:
     return text.lower() == "true"
 
 
-PARAMETER_ARGUMENTS: dict[str, tuple[Callable[[str], bool | int | float | str], str]] = {
+def _names(text: str) -> list[str]:
+    names = [name.strip() for name in text.strip("[] ").split(",")]
+    if not all(names):
+        raise ValueError(text)
+    return names
+
+
+PARAMETER_ARGUMENTS: dict[str, tuple[Callable[[str], bool | int | float | str | list[str]], str]] = {
+    "mode": (str, "mono, stereo, rgbd or multi"),
+    "cameras": (_names, "names of the cameras in the mode multi, as front,rear"),
     "model": (str, "network: gcnv2_tiny, gcnv2, ..., or orb"),
     "weights": (str, "default, or a weights file"),
     "runtime": (str, "inference engine, or auto"),
@@ -42,6 +54,15 @@ PARAMETER_ARGUMENTS: dict[str, tuple[Callable[[str], bool | int | float | str], 
     "nms_radius": (int, "suppression radius in network pixels; -1: scaled with the input size"),
     "border": (int, "margin without keypoints in network pixels; -1: scaled with the input size"),
     "image_transport": (str, "raw or compressed"),
+    "depth_transport": (str, "raw or compressed"),
+    "sync": (str, "exact or approximate: how image, right image, depth and mask find each other"),
+    "sync_slop": (float, "seconds by which stamps of one frame may differ with sync:=approximate"),
+    "rectify": (_boolean, "true: rectify images by their calibration first"),
+    "calibration_file": (str, "ROS calibration file in place of camera_info"),
+    "right_calibration_file": (str, "the same for the right camera"),
+    "mask_source": (str, "none, synchronized or latest: how the mask topic is used"),
+    "mask_file": (str, "image file with a mask that always holds"),
+    "upright": (str, "none or imu: turn images upright by the imu topic"),
     "queue": (str, "latest: drop older frames; all: keep every frame"),
     "subscribe_reliability": (str, "best_effort or reliable"),
     "publish_reliability": (str, "best_effort or reliable"),
@@ -53,8 +74,13 @@ PARAMETER_ARGUMENTS: dict[str, tuple[Callable[[str], bool | int | float | str], 
 TOPIC_ARGUMENTS = {
     "image": "image topic; with image_transport:=compressed the topic without /compressed",
     "camera_info": "calibration topic",
+    "right/image": "image topic of the right camera, for the mode stereo",
+    "right/camera_info": "calibration topic of the right camera",
+    "depth": "topic of the registered depth image, for the mode rgbd",
+    "mask": "topic of masks or label images, for mask_source",
+    "imu": "IMU topic, for upright:=imu",
 }
-"""Launch arguments that name topics of the node."""
+"""Launch arguments that name topics of the node. Those of the mode multi keep their names, CAMERA/image and so on."""
 
 BEFORE_KILTED = ("humble", "iron", "jazzy")
 
@@ -78,9 +104,9 @@ def _environment(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     return [SetEnvironmentVariable(variable, profile)]
 
 
-def _given_parameters(context: LaunchContext) -> list[dict[str, bool | int | float | ParameterValue]]:
+def _given_parameters(context: LaunchContext) -> list[dict[str, bool | int | float | list[str] | ParameterValue]]:
     """The parameters that are given as launch arguments: none or one dictionary, for the node action."""
-    parameters: dict[str, bool | int | float | ParameterValue] = {}
+    parameters: dict[str, bool | int | float | list[str] | ParameterValue] = {}
     for name, (read, meaning) in PARAMETER_ARGUMENTS.items():
         text = LaunchConfiguration(name).perform(context)
         if not text:
@@ -94,15 +120,49 @@ def _given_parameters(context: LaunchContext) -> list[dict[str, bool | int | flo
     return [parameters] if parameters else []
 
 
+def _camera_profile(context: LaunchContext) -> CameraProfile | None:
+    name = LaunchConfiguration("camera").perform(context)
+    return load_profile(name) if name else None
+
+
+def _profile_parameters(profile: CameraProfile | None) -> list[dict[str, Value | ParameterValue]]:
+    """The parameters of the profile: none or one dictionary, for the node action."""
+    if profile is None or not profile.parameters:
+        return []
+    return [
+        {
+            name: ParameterValue(value, value_type=str) if isinstance(value, str) else value
+            for name, value in profile.parameters.items()
+        }
+    ]
+
+
+def _remappings(context: LaunchContext, profile: CameraProfile | None) -> list[tuple[str, str]]:
+    """Topics by the arguments that are given, else by the profile, else unchanged."""
+    remappings = {topic: topic for topic in TOPIC_ARGUMENTS}
+    if profile is not None:
+        remappings.update(profile.remappings)
+    for topic in TOPIC_ARGUMENTS:
+        given = LaunchConfiguration(topic).perform(context)
+        if given != topic:
+            remappings[topic] = given
+    return list(remappings.items())
+
+
 def _node(context: LaunchContext) -> list[LaunchDescriptionEntity]:
+    profile = _camera_profile(context)
     return [
         Node(
             package=PACKAGE,
             executable="gcnv2_frontend",
             name=LaunchConfiguration("name"),
             namespace=LaunchConfiguration("namespace"),
-            parameters=[LaunchConfiguration("params_file"), *_given_parameters(context)],
-            remappings=[(topic, LaunchConfiguration(topic)) for topic in TOPIC_ARGUMENTS],
+            parameters=[
+                LaunchConfiguration("params_file"),
+                *_profile_parameters(profile),
+                *_given_parameters(context),
+            ],
+            remappings=_remappings(context, profile),
             ros_arguments=["--log-level", LaunchConfiguration("log_level")],
             output="screen",
             emulate_tty=True,
@@ -119,6 +179,11 @@ def generate_launch_description() -> LaunchDescription:
             "params_file",
             default_value=PathJoinSubstitution([FindPackageShare(PACKAGE), "config", "frontend.yaml"]),
             description="parameter file",
+        ),
+        DeclareLaunchArgument(
+            "camera",
+            default_value="",
+            description="camera profile: a name (realsense_d455, zed, ...; see config/cameras) or a .yaml file",
         ),
         DeclareLaunchArgument("log_level", default_value="info", description="debug, info, warn, error or fatal"),
         DeclareLaunchArgument(

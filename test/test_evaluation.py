@@ -22,7 +22,7 @@ from gcnv2_ros.evaluation.homography import (
     score_pair,
     synthetic_pair,
 )
-from gcnv2_ros.evaluation.pose import frame_pairs, keypoint_depths, roll_between, score_pose_pairs
+from gcnv2_ros.evaluation.pose import frame_pairs, roll_between, score_pose_pairs
 from gcnv2_ros.features import Features
 from gcnv2_ros.geometry import invert_pose, transform_points, warp_homography
 from gcnv2_ros.sequences import RoomOptions, SyntheticRoom
@@ -142,15 +142,6 @@ def test_flipped_bits_lower_the_pose_score() -> None:
         for features in (good, bad)
     ]
     assert area[0] > area[1] + 0.2
-
-
-def test_depth_at_an_edge_is_unknown() -> None:
-    depth = np.full((40, 60), 2.0, np.float32)
-    depth[:, 30:] = 3.0
-    depth[5, 5] = np.nan
-    uv = np.array([[10, 10], [29.6, 20], [45, 20], [5, 5]], np.float32)
-    found = keypoint_depths(features_at(uv, np.zeros((4, 32), np.uint8), (60, 40)), depth)
-    np.testing.assert_array_equal(found, np.array([2, np.nan, 3, np.nan], np.float32))
 
 
 @given(st.floats(-179, 179))

@@ -24,6 +24,7 @@ from gcnv2_ros.camera import Camera
 from gcnv2_ros.extraction import DecodeOptions, ExtractorOptions, create_extractor
 from gcnv2_ros.features import Features
 from gcnv2_ros.ros.features_msg import ReceivedFeatures, decode_features
+from gcnv2_ros.ros.qos import volatile_qos
 
 NAME = "/gcnv2_frontend"
 
@@ -218,9 +219,9 @@ def test_broken_images_are_reported_once_a_kind_counted_and_survived(
     short_step.step = 10
     broken = {
         "unknown encoding": (gray_message(gray, encoding="mono7"), "the encoding 'mono7'"),
-        "truncated": (truncated, "the data have 1000 bytes"),
-        "short step": (short_step, "step is 10 bytes"),
-        "no pixels": (Image(encoding="mono8"), "the image is 0x0"),
+        "truncated": (truncated, "needs at least 76800 bytes, got 1000"),
+        "short step": (short_step, "from row to row, got 10"),
+        "no pixels": (Image(encoding="mono8"), "a 0x0 image in 'mono8' has no pixels"),
         "processing failed": (gray_message(gray[:20, :20].copy()), "the image is 20x20 pixels"),
     }
     for message, sentence in broken.values():
@@ -411,3 +412,14 @@ def test_a_silent_camera_is_named_with_the_reason(tmp_path: Path, probe: Probe) 
         process.wait_for_log("s: nobody publishes it")
         probe.node.create_publisher(String, "/dark", 1)
         process.wait_for_log("publishes std_msgs/msg/String there, expected sensor_msgs/msg/Image")
+
+
+def test_a_camera_whose_qos_does_not_fit_is_named_at_once(tmp_path: Path, probe: Probe) -> None:
+    parameters = {"model": "orb", "image_timeout": 0.0, "subscribe_reliability": "reliable"}
+    with NodeProcess(tmp_path / "log.txt", parameters, {"__node": "strict", "image": "/lossy"}) as process:
+        process.wait_for_log("active")
+        probe.node.create_publisher(Image, "/lossy", volatile_qos("best_effort", 1))
+        process.wait_for_log(
+            "a publisher of /lossy has an incompatible QoS (RELIABILITY), so nothing will come from it"
+        )
+        assert "publishes best_effort and this node asks for reliable" in process.log

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Image messages to gray: every encoding, padding, byte order, and everything that can be broken."""
+"""Image messages to gray, colour and labels: every encoding, padding, byte order, and everything that can be broken."""
 
 from __future__ import annotations
 
 import array
 import sys
+from collections.abc import Callable
 from types import ModuleType, SimpleNamespace
 
 import cv2
@@ -18,9 +19,19 @@ from hypothesis import strategies as st
 from sensor_msgs.msg import CompressedImage, Image
 
 from gcnv2_ros.errors import MissingDependencyError
-from gcnv2_ros.ros import color_conversion
-from gcnv2_ros.ros.color_conversion import Converter, available_converters
-from gcnv2_ros.ros.images import ENCODINGS, ImageError, compressed_to_gray, image_to_gray
+from gcnv2_ros.messages import color_conversion
+from gcnv2_ros.messages.color_conversion import Converter, available_converters
+from gcnv2_ros.messages.pixels import PICTURE_ENCODINGS
+from gcnv2_ros.ros.images import (
+    ImageError,
+    compressed_to_bgr,
+    compressed_to_gray,
+    compressed_to_labels,
+    image_to_bgr,
+    image_to_gray,
+    image_to_labels,
+)
+from gcnv2_ros.ros.stretch import Stretch
 
 WIDTH, HEIGHT = 64, 48
 
@@ -67,7 +78,7 @@ def encode(encoding: str) -> np.ndarray:
     return np.dstack([planes[letter] for letter in order]) * scale
 
 
-@pytest.mark.parametrize("encoding", ENCODINGS)
+@pytest.mark.parametrize("encoding", PICTURE_ENCODINGS)
 def test_every_encoding_gives_the_gray_image(encoding: str) -> None:
     expected = cv2.cvtColor(smooth_colour(), cv2.COLOR_BGR2GRAY)
     gray = image_to_gray(message_of(encode(encoding), encoding))
@@ -80,13 +91,73 @@ def test_every_encoding_gives_the_gray_image(encoding: str) -> None:
     assert np.abs(gray[inner].astype(int) - expected[inner]).max() <= tolerance
 
 
-@pytest.mark.parametrize("encoding", ["mono8", "bgr8", "mono16", "bayer_rggb16", "yuyv", "nv12", "rgba8"])
-def test_padded_rows_and_big_endian_values_do_not_matter(encoding: str) -> None:
+@pytest.mark.parametrize("encoding", PICTURE_ENCODINGS)
+def test_every_encoding_gives_the_colour_image(encoding: str) -> None:
+    decoded = image_to_bgr(message_of(encode(encoding), encoding))
+    assert decoded.shape == (HEIGHT, WIDTH, 3)
+    assert decoded.dtype == np.uint8
+    assert decoded.flags.c_contiguous
+    if encoding.startswith(("yuv", "uyvy", "yuyv", "nv")):
+        # Encoded above without chroma; luma 16 is black and 235 white.
+        luma = cv2.cvtColor(smooth_colour(), cv2.COLOR_BGR2GRAY)[..., None].astype(float)
+        expected = np.repeat(np.clip((luma - 16) * 255 / 219, 0, 255), 3, axis=2)
+    elif encoding.startswith(("mono", "8UC1", "16UC1")):
+        expected = np.repeat(cv2.cvtColor(smooth_colour(), cv2.COLOR_BGR2GRAY)[..., None], 3, axis=2)
+    else:
+        expected = smooth_colour()
+    inner = (slice(2, -2), slice(2, -2))
+    tolerance = 3 if "bayer" in encoding else 1
+    assert np.abs(decoded[inner].astype(float) - expected[inner]).max() <= tolerance
+
+
+@pytest.mark.parametrize("decode", [image_to_gray, image_to_bgr])
+@pytest.mark.parametrize("encoding", PICTURE_ENCODINGS)
+def test_padded_rows_and_big_endian_values_do_not_matter(encoding: str, decode: Callable) -> None:
     pixels = encode(encoding)
-    plain = image_to_gray(message_of(pixels, encoding))
-    np.testing.assert_array_equal(image_to_gray(message_of(pixels, encoding, padding=6)), plain)
+    plain = decode(message_of(pixels, encoding))
+    np.testing.assert_array_equal(decode(message_of(pixels, encoding, padding=6)), plain)
     swapped = pixels.astype(pixels.dtype.newbyteorder(">"))
-    np.testing.assert_array_equal(image_to_gray(message_of(swapped, encoding, padding=3)), plain)
+    np.testing.assert_array_equal(decode(message_of(swapped, encoding, padding=3)), plain)
+
+
+def test_the_encodings_of_drivers_are_all_known() -> None:
+    colours = [f"{order}{bits}" for order in ("rgb", "bgr", "rgba", "bgra") for bits in (8, 16)]
+    mosaics = [f"bayer_{pattern}{bits}" for pattern in ("rggb", "bggr", "gbrg", "grbg") for bits in (8, 16)]
+    others = ["mono8", "mono16", "8UC1", "16UC1", "yuv422", "yuv422_yuy2", "uyvy", "yuyv", "nv12", "nv21"]
+    assert set(PICTURE_ENCODINGS) >= {*colours, *mosaics, *others}
+
+
+@pytest.mark.parametrize("encoding", ["mono16", "16UC1", "rgb16", "bayer_grbg16"])
+def test_a_stretch_makes_dark_16_bit_images_visible(encoding: str) -> None:
+    dark = message_of((encode(encoding) // 257 * 4).astype(np.uint16), encoding)
+    assert image_to_gray(dark).max() <= 4
+    stretch = Stretch()
+    gray = image_to_gray(dark, stretch)
+    assert np.ptp(gray) > 150
+    window = stretch.window
+    assert np.ptp(image_to_bgr(dark, stretch)) > 150
+    assert stretch.window == window
+
+
+def test_a_stretch_leaves_8_bit_images_alone() -> None:
+    message = message_of(encode("bgr8"), "bgr8")
+    np.testing.assert_array_equal(image_to_gray(message, Stretch()), image_to_gray(message))
+
+
+@pytest.mark.parametrize(
+    ("encoding", "dtype"), [("mono8", "u1"), ("8UC1", "u1"), ("mono16", "<u2"), ("16UC1", ">u2"), ("32SC1", ">i4")]
+)
+def test_labels_keep_their_numbers(encoding: str, dtype: str) -> None:
+    labels = np.arange(HEIGHT * WIDTH).reshape(HEIGHT, WIDTH).astype(dtype)
+    decoded = image_to_labels(message_of(labels, encoding, padding=5))
+    np.testing.assert_array_equal(decoded, labels)
+    assert decoded.dtype.isnative
+
+
+@pytest.mark.parametrize("encoding", ["bgr8", "32FC1", "bayer_rggb8"])
+def test_pictures_with_colours_are_no_labels(encoding: str) -> None:
+    with pytest.raises(ImageError, match="unknown here; known are mono8"):
+        image_to_labels(message_of(np.zeros((HEIGHT, WIDTH, 3), np.uint8), encoding))
 
 
 def test_an_image_that_ends_without_the_last_padding_is_whole() -> None:
@@ -124,11 +195,11 @@ def test_messages_of_a_bag_reader_are_read_too() -> None:
         ({"encoding": "32FC1"}, "unknown encoding", "'32FC1'"),
         ({"width": 0}, "no pixels", "0x48"),
         ({"height": 0}, "no pixels", "64x0"),
-        ({"step": 63}, "short step", "step is 63 bytes.*at least 64"),
-        ({"step": 0}, "short step", "step is 0"),
-        ({"height": 49}, "truncated", "have 3072 bytes.*needs 3136"),
-        ({"data": array.array("B")}, "truncated", "have 0 bytes"),
-        ({"encoding": "mono16", "step": 128}, "truncated", "needs 6144"),
+        ({"step": 63}, "short step", "needs steps of 64 bytes or more.*got 63"),
+        ({"step": 0}, "short step", "got 0"),
+        ({"height": 49}, "truncated", "needs at least 3136 bytes, got 3072"),
+        ({"data": array.array("B")}, "truncated", "got 0"),
+        ({"encoding": "mono16", "step": 128}, "truncated", "needs at least 6144"),
         ({"encoding": "yuyv", "width": 31, "step": 62}, "odd size", "even width"),
         ({"encoding": "nv12", "height": 31}, "odd size", "even height"),
         ({"width": 4_294_967_295, "height": 4_294_967_295, "step": 4_294_967_295}, "truncated", "needs"),
@@ -143,17 +214,17 @@ def test_broken_images_are_refused_with_the_reason(change: dict[str, object], ki
     assert caught.value.kind == kind
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(
-    encoding=st.one_of(st.sampled_from(list(ENCODINGS)), st.text(max_size=8)),
-    width=st.integers(0, 9),
-    height=st.integers(0, 9),
-    step=st.integers(0, 80),
+    encoding=st.one_of(st.sampled_from([*PICTURE_ENCODINGS, "32SC1", "32FC1"]), st.text(max_size=8)),
+    width=st.integers(0, 9) | st.integers(0, 2**32 - 1),
+    height=st.integers(0, 9) | st.integers(0, 2**32 - 1),
+    step=st.integers(0, 80) | st.integers(0, 2**32 - 1),
     big_endian=st.integers(0, 255),
-    data=st.binary(max_size=700),
+    length=st.integers(0, 700),
 )
 def test_no_message_does_more_than_an_image_error(
-    encoding: str, width: int, height: int, step: int, big_endian: int, data: bytes
+    encoding: str, width: int, height: int, step: int, big_endian: int, length: int
 ) -> None:
     message = SimpleNamespace(
         encoding=encoding,
@@ -161,14 +232,15 @@ def test_no_message_does_more_than_an_image_error(
         height=height,
         step=step,
         is_bigendian=big_endian,
-        data=array.array("B", data),
+        data=array.array("B", np.random.default_rng(length).bytes(length)),
     )
-    try:
-        gray = image_to_gray(message)
-    except ImageError:
-        return
-    assert gray.shape == (height, width)
-    assert gray.dtype == np.uint8
+    for decode in (image_to_gray, image_to_bgr, image_to_labels):
+        try:
+            pixels = decode(message)
+        except ImageError:
+            continue
+        assert pixels.shape == ((height, width, 3) if decode is image_to_bgr else (height, width))
+        assert decode is image_to_labels or pixels.dtype == np.uint8
 
 
 def compressed(extension: str, pixels: np.ndarray) -> CompressedImage:
@@ -183,6 +255,29 @@ def test_compressed_images_give_the_gray_image() -> None:
     assert np.abs(compressed_to_gray(compressed("png", bgr)).astype(int) - gray).max() <= 1
     assert np.abs(compressed_to_gray(compressed("jpg", bgr)).astype(int) - gray).max() <= 4
     assert np.abs(compressed_to_gray(compressed("png", gray * np.uint16(257))).astype(int) - gray).max() <= 1
+
+
+def test_compressed_images_give_the_colour_image() -> None:
+    bgr = smooth_colour()
+    gray = cv2.cvtColor(bgr, cv2.COLOR_BGR2GRAY)
+    np.testing.assert_array_equal(compressed_to_bgr(compressed("png", bgr)), bgr)
+    assert np.abs(compressed_to_bgr(compressed("jpg", bgr)).astype(int) - bgr).max() <= 8
+    np.testing.assert_array_equal(compressed_to_bgr(compressed("png", gray)), np.dstack([gray] * 3))
+
+
+def test_compressed_16_bit_images_are_stretched() -> None:
+    dark = (cv2.cvtColor(smooth_colour(), cv2.COLOR_BGR2GRAY) * np.uint16(4)).astype(np.uint16)
+    message = compressed("png", dark)
+    np.testing.assert_array_equal(compressed_to_gray(message, Stretch()), Stretch()(dark))
+    assert compressed_to_gray(message).max() <= 4
+
+
+def test_compressed_labels_keep_their_numbers() -> None:
+    labels = np.arange(HEIGHT * WIDTH, dtype=np.uint16).reshape(HEIGHT, WIDTH)
+    np.testing.assert_array_equal(compressed_to_labels(compressed("png", labels)), labels)
+    np.testing.assert_array_equal(compressed_to_labels(compressed("png", labels.astype(np.uint8))), labels % 256)
+    with pytest.raises(ImageError, match="one channel"):
+        compressed_to_labels(compressed("png", smooth_colour()))
 
 
 def test_zeros_behind_a_compressed_image_are_no_fault() -> None:
@@ -227,17 +322,25 @@ def test_compressed_data_that_are_no_image_are_refused(message: CompressedImage,
     assert caught.value.kind == kind
 
 
-@settings(max_examples=150, deadline=None)
-@given(data=st.data())
-def test_no_compressed_data_do_more_than_an_image_error(data: st.DataObject) -> None:
-    whole = bytearray(compressed(data.draw(st.sampled_from(["jpg", "png", "bmp"])), smooth_colour()[:16, :16]).data)
-    for position, value in data.draw(st.lists(st.tuples(st.integers(0, len(whole) - 1), st.integers(0, 255)))):
-        whole[position] = value
-    try:
-        gray = compressed_to_gray(SimpleNamespace(format="", data=bytes(whole)))
-    except ImageError:
-        return
-    assert gray.ndim == 2
+def damaged(whole: bytes, rng: np.random.Generator) -> bytes:
+    """Data with some bytes changed, and in half of the cases an end that is too early."""
+    values = np.frombuffer(whole, np.uint8).copy()
+    places = rng.integers(0, len(values), rng.integers(0, 12))
+    values[places] = rng.integers(0, 256, len(places))
+    return values[: rng.integers(0, 2 * len(values))].tobytes()
+
+
+@settings(max_examples=100)
+@given(seed=st.integers(0, 2**32 - 1), extension=st.sampled_from(["jpg", "png", "bmp", "tiff"]))
+def test_no_compressed_data_do_more_than_an_image_error(seed: int, extension: str) -> None:
+    whole = bytes(compressed(extension, smooth_colour()[:16, :16]).data)
+    rng = np.random.default_rng(seed)
+    for decode in 4 * [compressed_to_gray, compressed_to_bgr, compressed_to_labels]:
+        try:
+            pixels = decode(SimpleNamespace(format=extension, data=damaged(whole, rng)))
+        except ImageError:
+            continue
+        assert pixels.ndim == (3 if decode is compressed_to_bgr else 2)
 
 
 @pytest.fixture

@@ -22,6 +22,7 @@ pytest.importorskip("rclpy", reason="ROS 2 is not installed")
 
 from ros_helpers import REPOSITORY
 
+from gcnv2_ros.ros.camera_profiles import ProfileError, load_profile
 from gcnv2_ros.ros.parameters import PARAMETERS
 
 LAUNCH_FILE = REPOSITORY / "launch" / "frontend.launch.py"
@@ -132,7 +133,7 @@ def test_arguments_are_what_people_change(launch_file: ModuleType) -> None:
 
 
 def test_parameter_arguments_are_parameters_of_the_node_with_their_types(launch_file: ModuleType) -> None:
-    samples = {bool: "true", int: "5", float: "0.5", str: "some"}
+    samples = {bool: "true", int: "5", float: "0.5", str: "some", list: "front,rear"}
     for name, (read, _) in launch_file.PARAMETER_ARGUMENTS.items():
         kind = bool if name == "use_sim_time" else type(SPECS[name].default)
         value = read(samples[kind])
@@ -163,16 +164,40 @@ def test_an_argument_that_cannot_be_read_is_named(launch_file: ModuleType, name:
         launch(launch_file, **{name: text})
 
 
+def test_names_of_cameras_are_given_as_a_list(launch_file: ModuleType) -> None:
+    for text in ("front,rear", "[front, rear]"):
+        _, overrides = node_of(launch(launch_file, cameras=text)).parameters
+        assert overrides == {"cameras": ["front", "rear"]}
+    with pytest.raises(RuntimeError, match="cameras cannot be 'front,'"):
+        launch(launch_file, cameras="front,")
+
+
 def test_topics_are_remapped_to_the_arguments(launch_file: ModuleType) -> None:
+    topics = {"image", "camera_info", "right/image", "right/camera_info", "depth", "mask", "imu"}
     node = node_of(launch(launch_file))
-    assert {topic: target.name for topic, target in node.remappings} == {
-        "image": "image",
-        "camera_info": "camera_info",
-    }
-    assert {name: arguments_of(launch_file)[name].default_value for name in ("image", "camera_info")} == {
-        "image": "image",
-        "camera_info": "camera_info",
-    }
+    assert dict(node.remappings) == {topic: topic for topic in topics}
+    node = node_of(launch(launch_file, image="/camera/image_raw"))
+    assert dict(node.remappings) == {topic: topic for topic in topics} | {"image": "/camera/image_raw"}
+    assert {name: arguments_of(launch_file)[name].default_value for name in topics} == {name: name for name in topics}
+
+
+def test_a_camera_profile_gives_topics_and_parameters_and_arguments_override_it(launch_file: ModuleType) -> None:
+    profile = load_profile("realsense_d455")
+    node = node_of(launch(launch_file, camera="realsense_d455"))
+    assert profile.remappings.items() <= dict(node.remappings).items()
+    _, parameters = node.parameters
+    mode = parameters.pop("mode")
+    assert (mode.args, mode.value_type) == ((profile.parameters["mode"],), str)
+    assert set(parameters) == set(profile.parameters) - {"mode"}
+    node = node_of(launch(launch_file, camera="realsense_d455", depth="/other/depth", mode="mono"))
+    assert dict(node.remappings)["depth"] == "/other/depth"
+    assert dict(node.remappings)["image"] == profile.remappings["image"]
+    assert node.parameters[-1]["mode"].args == ("mono",)
+
+
+def test_an_unknown_camera_profile_is_refused_with_the_known_ones(launch_file: ModuleType) -> None:
+    with pytest.raises(ProfileError, match="realsense_d455"):
+        launch(launch_file, camera="realsense_d456")
 
 
 def test_the_transport_is_set_up_for_images_by_a_profile_that_exists(launch_file: ModuleType) -> None:

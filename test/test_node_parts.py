@@ -17,7 +17,7 @@ from sensor_msgs.msg import CameraInfo
 from gcnv2_ros.camera import Camera, CameraError
 from gcnv2_ros.features import Features
 from gcnv2_ros.ros.calibration import Calibration
-from gcnv2_ros.ros.diagnostics import diagnostic_array
+from gcnv2_ros.ros.diagnostics import diagnostic_array, diagnostic_status
 from gcnv2_ros.ros.reporting import Throttle
 from gcnv2_ros.ros.statistics import WINDOW_SECONDS, Statistics
 from gcnv2_ros.ros.worker import FrameQueue, Worker
@@ -38,70 +38,88 @@ class Clock:
 def test_a_full_queue_drops_the_oldest() -> None:
     queue: FrameQueue[int] = FrameQueue(2)
     assert [queue.put(item) for item in range(4)] == [0, 0, 1, 1]
-    assert [queue.get(), queue.get()] == [2, 3]
+    assert [queue.get(), queue.get()] == [[2], [3]]
 
 
 def test_a_closed_queue_dismisses_what_waits_and_who_waits() -> None:
     queue: FrameQueue[int] = FrameQueue(5)
     queue.put(1)
     queue.put(2)
-    assert queue.close() == 2
+    assert queue.close() == [2]
     assert queue.get() is None
     assert queue.put(3) == 1
+
+
+def test_each_camera_has_a_lane_and_the_frames_of_all_are_taken_together() -> None:
+    queue: FrameQueue[str] = FrameQueue(1, lanes=3)
+    assert [queue.put(item, lane) for item, lane in (("a", 0), ("b", 2), ("c", 2))] == [0, 0, 1]
+    assert queue.get() == ["a", "c"]
+    queue.put("d", 1)
+    assert queue.close() == [0, 1, 0]
+
+
+def test_a_frame_waits_for_those_of_the_other_cameras_but_not_for_ever() -> None:
+    queue: FrameQueue[str] = FrameQueue(1, lanes=2)
+    queue.put("a", 0)
+    later = threading.Timer(0.05, queue.put, ("b", 1))
+    later.start()
+    assert queue.get(gather=TIMEOUT) == ["a", "b"]
+    queue.put("c", 1)
+    assert queue.get(gather=0.01) == ["c"]
 
 
 def test_the_worker_takes_the_newest_frame_after_a_slow_one() -> None:
     entered, release, done = threading.Event(), threading.Event(), threading.Event()
     seen: list[int] = []
 
-    def work(item: int) -> None:
+    def work(items: list[int]) -> None:
         entered.set()
         assert release.wait(TIMEOUT)
-        seen.append(item)
-        if item == 9:
+        seen.extend(items)
+        if items == [9]:
             done.set()
 
-    worker: Worker[int] = Worker(work, lambda item, error: None, capacity=1)
+    worker: Worker[int] = Worker(work, lambda items, error: None, capacity=1)
     worker.submit(0)
     assert entered.wait(TIMEOUT)
     assert sum(worker.submit(item) for item in range(1, 10)) == 8
     release.set()
     assert done.wait(TIMEOUT)
     assert seen == [0, 9]
-    assert worker.stop(TIMEOUT) == (0, True)
+    assert worker.stop(TIMEOUT) == ([0], True)
 
 
 def test_an_exception_ends_the_frame_and_not_the_worker() -> None:
     done = threading.Event()
     failed: list[tuple[int, str]] = []
 
-    def work(item: int) -> None:
-        if item < 2:
-            raise ValueError(f"frame {item}")
+    def work(items: list[int]) -> None:
+        if items[0] < 2:
+            raise ValueError(f"frame {items[0]}")
         done.set()
 
-    worker: Worker[int] = Worker(work, lambda item, error: failed.append((item, str(error))), capacity=10)
+    worker: Worker[int] = Worker(work, lambda items, error: failed.append((items[0], str(error))), capacity=10)
     for item in range(3):
         worker.submit(item)
     assert done.wait(TIMEOUT)
     assert failed == [(0, "frame 0"), (1, "frame 1")]
-    assert worker.stop(TIMEOUT) == (0, True)
+    assert worker.stop(TIMEOUT) == ([0], True)
 
 
 def test_stopping_tells_of_waiting_frames_and_of_one_that_does_not_end() -> None:
     entered, release = threading.Event(), threading.Event()
 
-    def work(item: int) -> None:
+    def work(items: list[int]) -> None:
         entered.set()
         release.wait(TIMEOUT)
 
-    worker: Worker[int] = Worker(work, lambda item, error: None, capacity=10)
+    worker: Worker[int] = Worker(work, lambda items, error: None, capacity=10)
     for item in range(4):
         worker.submit(item)
     assert entered.wait(TIMEOUT)
-    assert worker.stop(0.01) == (3, False)
+    assert worker.stop(0.01) == ([3], False)
     release.set()
-    assert worker.stop(TIMEOUT) == (0, True)
+    assert worker.stop(TIMEOUT) == ([0], True)
 
 
 def test_rates_and_latencies_are_those_of_the_latest_seconds() -> None:
@@ -158,8 +176,7 @@ def test_a_throttle_lets_the_first_of_each_kind_pass_and_counts_the_rest() -> No
 
 def status_of(statistics: Statistics, state: str = "active", timeout: float = 5.0) -> DiagnosticStatus:
     """The node's status for some counts."""
-    array = diagnostic_array(
-        Time(sec=7),
+    status = diagnostic_status(
         name="/front/gcnv2_frontend",
         state=state,
         info=None,
@@ -167,6 +184,7 @@ def status_of(statistics: Statistics, state: str = "active", timeout: float = 5.
         topic="/front/image",
         image_timeout=timeout,
     )
+    array = diagnostic_array(Time(sec=7), [status])
     assert array.header.stamp.sec == 7
     return array.status[0]
 

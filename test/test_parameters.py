@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import array
 from collections.abc import Iterator
 from typing import Any
 
@@ -19,6 +20,7 @@ from ros_helpers import REPOSITORY
 
 from gcnv2_ros.errors import GCNv2Error
 from gcnv2_ros.extraction import DecodeOptions, ExtractionError, ExtractorOptions
+from gcnv2_ros.masks import MaskOptions
 from gcnv2_ros.ros.parameter_docs import render_markdown, render_yaml
 from gcnv2_ros.ros.parameters import (
     PARAMETERS,
@@ -28,6 +30,8 @@ from gcnv2_ros.ros.parameters import (
     current_options,
     declare_parameters,
 )
+from gcnv2_ros.ros.synchronization import SyncOptions
+from gcnv2_ros.stereo import StereoOptions
 
 DEFAULTS = {spec.name: spec.default for spec in PARAMETERS}
 CONFIG = REPOSITORY / "config" / "frontend.yaml"
@@ -64,6 +68,32 @@ def test_values_reach_the_options() -> None:
     assert (chosen.queue, chosen.image_timeout) == ("all", 2.0)
 
 
+def test_values_of_masks_stereo_and_synchronisation_reach_the_options() -> None:
+    chosen = options(
+        mode="multi",
+        cameras=["front", "deck/left"],
+        sync="exact",
+        sync_queue=3,
+        mask_labels=array.array("q", [3, -1, 11]),
+        mask_keep="zero",
+        crop_left=1,
+        crop_top=2,
+        crop_right=3,
+        crop_bottom=4,
+        stereo_max_disparity=50,
+        stereo_row_tolerance=1.0,
+        imu_rotation=[0, 0, 0, 1, 1, 0, 0, 0],
+    )
+    assert (chosen.mode, chosen.cameras) == ("multi", ("front", "deck/left"))
+    assert chosen.synchronization == SyncOptions("exact", 0.01, 3)
+    assert chosen.masks == MaskOptions(keep="zero", labels=(3, 11), border=(1, 2, 3, 4))
+    assert chosen.stereo == StereoOptions(max_disparity=50.0, row_tolerance=1.0)
+    assert chosen.imu_rotations == ((0.0, 0.0, 0.0, 1.0), (1.0, 0.0, 0.0, 0.0))
+    assert options().masks == MaskOptions()
+    assert options().stereo == StereoOptions()
+    assert options().synchronization == SyncOptions()
+
+
 def test_half_a_grid_is_no_grid() -> None:
     assert options(bucket_columns=4).decode == DecodeOptions()
     assert options(bucket_rows=4).decode == DecodeOptions()
@@ -80,6 +110,16 @@ def test_half_a_grid_is_no_grid() -> None:
         ("score_threshold", float("nan"), "'score_threshold' must be in"),
         ("queue", "newest", "'queue' must be one of latest, all, got 'newest'"),
         ("model", None, "'model' is a string, got None"),
+        ("mode", "mono3d", "'mode' must be one of mono, stereo, rgbd, multi, got 'mono3d'"),
+        ("cameras", ["front", "front"], "'cameras' holds a name twice"),
+        ("cameras", ["front camera"], "'cameras' holds 'front camera'"),
+        ("cameras", [], "'cameras' is a string_array, got"),
+        ("cameras", "front", "'cameras' is a string_array, got 'front'"),
+        ("mask_labels", [1, 2.5], "'mask_labels' is a integer_array, got"),
+        ("mask_labels", [-2], "'mask_labels' must be in -1 to"),
+        ("imu_rotation", [0.0, 0.0, 0.0], "'imu_rotation' must have 4 numbers"),
+        ("imu_rotation", [0.5, 0.0, 0.0, 0.0], "'imu_rotation' must hold quaternions of length 1"),
+        ("sync_slop", -0.1, "'sync_slop' must be in"),
     ],
 )
 def test_wrong_values_are_refused_by_name(name: str, value: Any, sentence: str) -> None:
@@ -108,8 +148,9 @@ def test_every_parameter_is_described(spec: ParameterSpec) -> None:
     descriptor = spec.descriptor()
     assert descriptor.read_only is not spec.live
     assert descriptor.description == spec.description
-    if isinstance(spec.default, int | float) and not isinstance(spec.default, bool):
-        ranges = descriptor.integer_range if isinstance(spec.default, int) else descriptor.floating_point_range
+    scalar = spec.default[0] if isinstance(spec.default, list) else spec.default
+    if isinstance(scalar, int | float) and not isinstance(scalar, bool):
+        ranges = descriptor.integer_range if isinstance(scalar, int) else descriptor.floating_point_range
         assert (ranges[0].from_value, ranges[0].to_value) == (spec.minimum, spec.maximum)
 
 
@@ -167,6 +208,7 @@ def test_given_values_are_declared_and_others_get_their_defaults(context: Contex
     node = make_node(context, "--params-file", str(CONFIG), "-p", "max_keypoints:=5", "-p", "score_threshold:=0")
     declare_parameters(node)
     assert current_options(node) == options(max_keypoints=5, score_threshold=0.0)
+    assert node.get_parameter("cameras").value == ["front", "rear"]
     assert node.describe_parameter("model").read_only
     assert not node.describe_parameter("max_keypoints").read_only
 
@@ -189,6 +231,7 @@ def test_changes_are_tried_on_without_being_made(context: Context) -> None:
     declare_parameters(node)
     changed = current_options(node, [Parameter("max_keypoints", value=9), Parameter("use_sim_time", value=True)])
     assert changed == options(max_keypoints=9)
+    assert current_options(node, [Parameter("mask_labels", value=[5, 6])]) == options(mask_labels=[5, 6])
     assert current_options(node) == options()
     with pytest.raises(ParameterError):
         current_options(node, [Parameter("score_threshold", value=7.0)])

@@ -12,7 +12,20 @@ from ..errors import GCNv2Error
 
 # Subcommand modules, in the order of the help. Each has add_parsers(subparsers) and imports what is heavy only when
 # it runs, so that `gcnv2 --help` is quick.
-MODULES = ("demo", "extract", "doctor", "train", "benchmark", "export", "bag", "vocabulary")
+MODULES = (
+    "demo",
+    "extract",
+    "doctor",
+    "train",
+    "benchmark",
+    "replay",
+    "evaluate",
+    "export",
+    "bag",
+    "view",
+    "vocabulary",
+    "colmap",
+)
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -41,6 +41,12 @@ def add_parsers(subparsers: Any) -> None:
         default="all",
         help="reduced pictures, full-resolution parts of them, or both (default: %(default)s)",
     )
+    prepare.add_argument(
+        "--category",
+        action="append",
+        default=None,
+        help="only these pictures of a corpus (photograph, rendering, texture, artwork; repeatable; default: all)",
+    )
     prepare.add_argument("--threads", type=int, default=0, help="CPU threads (default: all)")
     prepare.set_defaults(run=run_prepare)
 
@@ -80,7 +86,7 @@ def run_prepare(arguments: argparse.Namespace) -> None:
     from ..training.pictures import find_photographs, prepare_pictures
     from ..training.targets import shi_tomasi_corners
 
-    photographs = find_photographs(arguments.photographs, split="train")
+    photographs = find_photographs(arguments.photographs, split="train", categories=arguments.category)
     if arguments.threads:
         cv2.setNumThreads(arguments.threads)
     if arguments.teacher == "shi_tomasi":
@@ -127,7 +133,8 @@ def pair_sources(config: TrainingConfig) -> list[tuple[PairSource, float]]:
     from ..training.targets import shi_tomasi_corners
 
     data = config.data
-    pictures = [picture for folder in data.pictures for picture in load_pictures(folder)]
+    loaded = {folder: load_pictures(folder) for folder in set(data.pictures)}
+    pictures = [picture for folder in data.pictures for picture in loaded[folder]]
     sources: list[tuple[PairSource, float]] = []
     if pictures:
         sources.append((HomographyPairs(pictures, config.warp, config.photometric), 1.0))

@@ -60,14 +60,19 @@ class HomographyScores:
     corner_error: float
 
 
-def score_pair(first: Features, second: Features, homography: NDArray[np.float64]) -> HomographyScores:
-    """Score the features of two images related by `homography`, with mutual nearest neighbours and no ratio test."""
+def score_pair(
+    first: Features, second: Features, homography: NDArray[np.float64], *, estimate: bool = True
+) -> HomographyScores:
+    """Score the features of two images related by `homography`, with mutual nearest neighbours and no ratio test.
+
+    Without `estimate` no homography is estimated, and the corner error is infinite.
+    """
     truth = warp_homography(homography, first.uv)
     seen = _inside(truth, second.image_size)
     backward = warp_homography(np.linalg.inv(homography), second.uv)
     seen_back = _inside(backward, first.image_size)
     repeatability = (
-        _share_near(truth[seen], second.uv, THRESHOLDS[0]) + _share_near(backward[seen_back], first.uv, THRESHOLDS[0])
+        share_near(truth[seen], second.uv, THRESHOLDS[0]) + share_near(backward[seen_back], first.uv, THRESHOLDS[0])
     ) / 2
     matches = match(first, second)
     index_a, index_b = matches.index_a, matches.index_b
@@ -78,7 +83,11 @@ def score_pair(first: Features, second: Features, homography: NDArray[np.float64
         matches=len(error),
         accuracy=accuracy,  # type: ignore[arg-type]
         repeatability=repeatability,
-        corner_error=_corner_error(first.uv[index_a], second.uv[index_b], homography, first.image_size),
+        corner_error=(
+            _corner_error(first.uv[index_a], second.uv[index_b], homography, first.image_size)
+            if estimate
+            else float("inf")
+        ),
     )
 
 
@@ -87,11 +96,12 @@ def _inside(points: NDArray[np.float64], size: tuple[int, int]) -> NDArray[np.bo
         return np.all((points >= 0) & (points <= np.array(size) - 1), axis=1)
 
 
-def _share_near(points: NDArray[np.float64], others: NDArray[np.floating], limit: float) -> float:
+def share_near(points: NDArray[np.float64], others: NDArray[np.floating], limit: float) -> float:
+    """Share of `points` (N, 2) that have one of `others` (M, 2) within `limit`; 0 where either is empty."""
     if not len(points) or not len(others):
         return 0.0
-    nearest = np.linalg.norm(points[:, None] - others[None], axis=2).min(axis=1)
-    return float(np.mean(nearest <= limit))
+    squared = (points[:, None, 0] - others[None, :, 0]) ** 2 + (points[:, None, 1] - others[None, :, 1]) ** 2
+    return float(np.mean(squared.min(axis=1) <= limit**2))
 
 
 def _corner_error(

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..camera import Camera
+from ..depth import sample_depth
 from ..features import Features
 from ..geometry import invert_pose
 from ..matching import match
@@ -76,34 +77,21 @@ def frame_pairs(count: int, gaps: Sequence[int] = GAPS) -> Iterator[tuple[int, i
                 yield start, gap
 
 
-def keypoint_depths(features: Features, depth: NDArray[np.float32], *, edge: float = 0.05) -> NDArray[np.float32]:
-    """Depth at each keypoint, NaN where it is unknown or stands at an edge.
+def estimate_pose(
+    first: Features, second: Features, camera: Camera, *, seed: int = 0
+) -> tuple[NDArray[np.float64] | None, int, int]:
+    """Pose of the second camera relative to the first by PnP on mutual matches.
 
     Parameters
     ----------
-    features
-        Keypoints in pixels of the depth image.
-    depth
-        float32 (H, W) metres, NaN unknown.
-    edge
-        Largest relative spread of the 3x3 depths around a keypoint; beyond it the depth could be that of either side.
-    """
-    height, width = depth.shape
-    filled = np.nan_to_num(depth, nan=0.0)
-    kernel = np.ones((3, 3), np.uint8)
-    highest = cv2.dilate(filled, kernel)
-    lowest = cv2.erode(np.where(filled > 0, filled, np.float32(1e6)), kernel)
-    columns = np.clip(np.rint(features.uv[:, 0]).astype(int), 0, width - 1)
-    rows = np.clip(np.rint(features.uv[:, 1]).astype(int), 0, height - 1)
-    value = filled[rows, columns]
-    known = (value > 0) & (highest[rows, columns] - lowest[rows, columns] <= edge * value)
-    return np.where(known, value, np.nan).astype(np.float32)
-
-
-def estimate_pose(
-    first: Features, second: Features, depth: NDArray[np.float32], camera: Camera
-) -> tuple[NDArray[np.float64] | None, int, int]:
-    """Pose of the second camera relative to the first by PnP on mutual matches.
+    first
+        With the depth of its keypoints.
+    second
+        Its depth is not used.
+    camera
+        Of both.
+    seed
+        Of the random samples.
 
     Returns
     -------
@@ -112,7 +100,7 @@ def estimate_pose(
     matches, inliers : int
     """
     matches = match(first, second)
-    metres = keypoint_depths(first, depth)[matches.index_a]
+    metres = first.depth[matches.index_a]
     known = ~np.isnan(metres)
     points = camera.rays(first.uv[matches.index_a][known]).astype(np.float64) * metres[known, None]
     # The pixels of a pinhole with the same matrix, so that the reprojection error stays in pixels.
@@ -121,7 +109,7 @@ def estimate_pose(
     points, pixels = points[usable], pixels[usable]
     if len(points) < _MINIMUM_INLIERS:
         return None, len(points), 0
-    cv2.setRNGSeed(0)
+    cv2.setRNGSeed(seed)
     found, rotation, translation, inliers = cv2.solvePnPRansac(
         points, pixels, camera.matrix, None, iterationsCount=1000, reprojectionError=_REPROJECTION_ERROR,
         confidence=0.9999, flags=cv2.SOLVEPNP_AP3P,
@@ -162,13 +150,45 @@ def score_pose_pairs(
     EvaluationError
         If a frame has no depth or no pose.
     """
+    measured, poses = [], []
+    for frame, found in zip(frames, features):
+        if frame.depth is None or frame.pose is None:
+            raise EvaluationError(f"frame {frame.index} needs depth and ground truth for this score")
+        measured.append(found.with_arrays(depth=sample_depth(frame.depth, found.uv, found.image_size)))
+        poses.append(frame.pose)
+    return score_measured_pairs(measured, poses, camera, gaps)
+
+
+def score_measured_pairs(
+    features: Sequence[Features],
+    poses: Sequence[NDArray[np.float64] | None],
+    camera: Camera,
+    gaps: Sequence[int] = GAPS,
+    *,
+    seed: int = 0,
+) -> list[PoseResult]:
+    """As `score_pose_pairs`, of features that carry the depth of their keypoints.
+
+    Parameters
+    ----------
+    features
+        Of each frame, with depth.
+    poses
+        Camera-to-world of each frame; pairs with a None are left out, of all frontends alike.
+    camera
+        Of all frames.
+    gaps
+        Between the frames of a pair.
+    seed
+        Of PnP's random samples.
+    """
     results = []
-    for start, gap in frame_pairs(len(frames), gaps):
-        first, second = frames[start], frames[start + gap]
-        if first.depth is None or first.pose is None or second.pose is None:
-            raise EvaluationError(f"frames {first.index} and {second.index} need depth and ground truth for this score")
-        truth = invert_pose(second.pose) @ first.pose
-        pose, matches, inliers = estimate_pose(features[start], features[start + gap], first.depth, camera)
+    for start, gap in frame_pairs(len(features), gaps):
+        first, second = poses[start], poses[start + gap]
+        if first is None or second is None:
+            continue
+        truth = invert_pose(second) @ first
+        pose, matches, inliers = estimate_pose(features[start], features[start + gap], camera, seed=seed)
         if pose is None:
             rotation_error = translation_error = float("inf")
         else:

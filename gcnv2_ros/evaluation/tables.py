@@ -25,7 +25,7 @@ def markdown_tables(results: dict[str, Any]) -> str:
                 for label, entry in by_label.items()
             ]
             parts.append(f"**{name}, {budget} keypoints** (in brackets: half of the 95% interval)\n")
-            parts.append(_table(["frontend", *scores], rows))
+            parts.append(markdown_table(["frontend", *scores], rows))
         rolls = [name for name in next(iter(by_label.values())) if name.startswith("roll ")]
         if rolls:
             rows = [
@@ -33,7 +33,7 @@ def markdown_tables(results: dict[str, Any]) -> str:
                 for label, entry in by_label.items()
             ]
             parts.append(f"**matching share against roll in degrees, {budget} keypoints**\n")
-            parts.append(_table(["frontend", *(name.removeprefix("roll ") for name in rolls)], rows))
+            parts.append(markdown_table(["frontend", *(name.removeprefix("roll ") for name in rolls)], rows))
         if all("pose" in entry for entry in by_label.values()):
             rows = [_pose_row(label, entry["pose"]) for label, entry in by_label.items()]
             heading = [
@@ -46,7 +46,7 @@ def markdown_tables(results: dict[str, Any]) -> str:
             ]
             pairs = next(iter(by_label.values()))["pose"]["pairs"]
             parts.append(f"**relative pose, {pairs} frame pairs, {budget} keypoints**\n")
-            parts.append(_table(heading, rows))
+            parts.append(markdown_table(heading, rows))
     return "\n".join(parts)
 
 
@@ -64,7 +64,8 @@ def _half_width(interval: dict[str, float]) -> float:
     return (interval["high"] - interval["low"]) / 2
 
 
-def _table(heading: list[str], rows: list[list[str]]) -> str:
+def markdown_table(heading: list[str], rows: list[list[str]]) -> str:
+    """A Markdown table; every row has as many cells as the heading."""
     lines = [heading, ["---"] * len(heading), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The calibration of a camera stream, kept up to date from its camera_info."""
+"""The calibration of a camera stream, kept up to date from its camera_info or read from a file."""
 
 from __future__ import annotations
 
@@ -10,25 +10,53 @@ from numpy.typing import NDArray
 
 from ..camera import Camera, CameraError
 from ..features import Features
+from ..rectification import Rectifier
 
 if TYPE_CHECKING:
     from sensor_msgs.msg import CameraInfo
+
+# Pixels: what a calibration file's rounding leaves, and no more, as it makes every depth wrong by as much disparity.
+_COLUMN_TOLERANCE = 0.05
 
 
 class Calibration:
     """The latest usable calibration of one camera.
 
-    `update` and `rays` may be called from different threads.
+    `update` may be called from another thread than the rest.
+
+    Parameters
+    ----------
+    rectified
+        Whether features are those of a rectified image, be it rectified before it came or in the node.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, rectified: bool = False) -> None:
+        self._rectified = rectified
         self._content: tuple[Any, ...] | None = None
         self._camera: Camera | None = None
+        self._rectifier: Rectifier | None = None
+        self._file: str | None = None
 
     @property
     def camera(self) -> Camera | None:
         """The camera; None before the first message, and while camera_info says that it is not calibrated."""
         return self._camera
+
+    @property
+    def source(self) -> str:
+        """Where the calibration comes from, in words."""
+        return f"the calibration file {self._file}" if self._file else "camera_info"
+
+    def load(self, path: str) -> None:
+        """Read the calibration from a file.
+
+        Raises
+        ------
+        CameraError
+            If the file is no calibration.
+        """
+        self._camera = Camera.from_yaml(path)
+        self._file = path
 
     def update(self, message: CameraInfo) -> bool:
         """Take over a camera_info message; returns whether it differs from the one before.
@@ -53,20 +81,77 @@ class Calibration:
         self._camera = Camera.from_camera_info(message)
         return True
 
+    def required(self) -> Camera:
+        """The camera.
+
+        Raises
+        ------
+        CameraError
+            If there is none.
+        """
+        camera = self._camera
+        if camera is None:
+            raise CameraError(f"there is no calibration: no camera_info has come, or {self.source} is uncalibrated")
+        return camera
+
+    def rectifier(self) -> Rectifier:
+        """What rectifies the images of this camera; made anew when the calibration has changed.
+
+        Raises
+        ------
+        CameraError
+            If there is no calibration, or one without a projection.
+        """
+        camera = self.required()
+        if self._rectifier is None or self._rectifier.source is not camera:
+            self._rectifier = Rectifier(camera)
+        return self._rectifier
+
     def rays(self, features: Features) -> NDArray[np.float32] | None:
         """Viewing rays (N, 3) of the keypoints, z = 1; None without calibration.
 
         Raises
         ------
         CameraError
-            If the calibration is for images of another size.
+            If the calibration is for images of another size, or has no projection where the image is rectified.
         """
         camera = self._camera
         if camera is None:
             return None
         if (camera.width, camera.height) != features.image_size:
             raise CameraError(
-                f"the images are {features.image_size[0]}x{features.image_size[1]} pixels and camera_info is for "
+                f"the images are {features.image_size[0]}x{features.image_size[1]} pixels and {self.source} is for "
                 f"{camera.width}x{camera.height}; viewing rays are left out"
             )
-        return camera.rays(features.uv)
+        return (camera.rectified() if self._rectified else camera).rays(features.uv)
+
+
+def stereo_geometry(left: Calibration, right: Calibration) -> tuple[float, float]:
+    """Focal length in pixels and baseline in metres of a rectified pair.
+
+    Raises
+    ------
+    CameraError
+        If a calibration is missing, or the two are not those of a rectified pair.
+    """
+    cameras = left.required(), right.required()
+    left_view, right_view = (camera.rectified() for camera in cameras)
+    if not np.allclose([left_view.fy, left_view.cy], [right_view.fy, right_view.cy], rtol=1e-3, atol=0.5):
+        raise CameraError(
+            "the projection matrices of the left and right camera differ in their rows, so their images are no "
+            "rectified pair"
+        )
+    if not np.isclose(left_view.fx, right_view.fx, rtol=1e-3) or abs(left_view.cx - right_view.cx) > _COLUMN_TOLERANCE:
+        raise CameraError(
+            f"the projection matrices of the left and right camera differ in their columns (fx {left_view.fx:g} and "
+            f"{right_view.fx:g}, cx {left_view.cx:g} and {right_view.cx:g} pixels): what is infinitely far must have "
+            "the disparity 0; calibrate with zero disparity, as ROS's cameracalibrator and OpenCV's "
+            "CALIB_ZERO_DISPARITY do"
+        )
+    baseline = cameras[1].baseline
+    if baseline is None or baseline <= 0:
+        raise CameraError(
+            f"the projection matrix of the right camera gives a baseline of {baseline or 0:g} m, expected a positive "
+            "one (P[3] = -fx * baseline); are left and right swapped?"
+        )
+    return left_view.fx, baseline

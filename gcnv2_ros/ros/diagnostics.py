@@ -4,19 +4,27 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 
 from ..extraction import ModelInfo
+from ..tracking import TrackStatistics
 from .statistics import WINDOW_SECONDS, Snapshot
 
 if TYPE_CHECKING:
     from builtin_interfaces.msg import Time
 
 
-def diagnostic_array(
-    stamp: Time,
+def diagnostic_array(stamp: Time, statuses: Sequence[DiagnosticStatus]) -> DiagnosticArray:
+    """The statuses of all cameras, reported at `stamp`."""
+    array = DiagnosticArray(status=list(statuses))
+    array.header.stamp = stamp
+    return array
+
+
+def diagnostic_status(
     *,
     name: str,
     state: str,
@@ -24,15 +32,14 @@ def diagnostic_array(
     snapshot: Snapshot,
     topic: str,
     image_timeout: float,
-) -> DiagnosticArray:
-    """One status for the node.
+    tracks: TrackStatistics | None = None,
+) -> DiagnosticStatus:
+    """The status of one camera.
 
     Parameters
     ----------
-    stamp
-        Time of the report.
     name
-        The node's full name.
+        The node's full name, with the camera's where there are several.
     state
         Label of the lifecycle state.
     info
@@ -43,6 +50,8 @@ def diagnostic_array(
         Name of the image topic.
     image_timeout
         Seconds without an image that deserve a warning; 0: none do.
+    tracks
+        What became of the latest frame's keypoints; None without tracking.
     """
     level, message = _summary(state, snapshot, topic, image_timeout)
     values = {
@@ -56,7 +65,9 @@ def diagnostic_array(
         "frames processed": str(snapshot.processed),
         "frames dropped": str(snapshot.dropped_total),
         **{f"frames dropped: {cause}": str(count) for cause, count in sorted(snapshot.dropped.items())},
+        **{f"messages unmatched: {role}": str(count) for role, count in sorted(snapshot.unmatched.items())},
         "keypoints": "" if snapshot.keypoints is None else str(snapshot.keypoints),
+        **_tracks(tracks),
         "model": info.model if info else "",
         "weights": (info.weights or "") if info else "",
         "runtime": info.runtime if info else "",
@@ -64,16 +75,24 @@ def diagnostic_array(
         "precision": info.precision if info else "",
         "last error": snapshot.last_error,
     }
-    status = DiagnosticStatus(
+    return DiagnosticStatus(
         level=level,
         name=f"{name.lstrip('/')}: features",
         message=message,
         hardware_id=info.device if info else "",
         values=[KeyValue(key=key, value=value) for key, value in values.items()],
     )
-    array = DiagnosticArray(status=[status])
-    array.header.stamp = stamp
-    return array
+
+
+def _tracks(tracks: TrackStatistics | None) -> dict[str, str]:
+    if tracks is None:
+        return {}
+    return {
+        "tracks followed": str(tracks.followed),
+        "track length mean (frames)": f"{tracks.mean_length:.1f}",
+        "track length longest (frames)": str(tracks.longest),
+        "tracks since the start": str(tracks.total),
+    }
 
 
 def _summary(state: str, snapshot: Snapshot, topic: str, image_timeout: float) -> tuple[bytes, str]:

@@ -18,52 +18,31 @@ from numpy.typing import NDArray
 from sensor_msgs.msg import PointCloud2, PointField
 from std_msgs.msg import Header
 
-from ..errors import GCNv2Error
 from ..features import DESCRIPTOR_BYTES, Features, FeaturesError, Metric
-
-SCHEMA_VERSION = 1
-
-
-class FeaturesMessageError(GCNv2Error):
-    """A PointCloud2 that cannot be read as features; the sentence names the field that is wrong."""
-
-
-@dataclass(frozen=True)
-class SchemaField:
-    """One scalar field of the features message.
-
-    Attributes
-    ----------
-    name
-        Name of the PointField.
-    dtype
-        NumPy type, little-endian.
-    meaning
-        What it is, with its unit and the value that stands for unknown.
-    """
-
-    name: str
-    dtype: str
-    meaning: str
-
-
-SCHEMA: tuple[SchemaField, ...] = (
-    SchemaField("x", "<f4", "undistorted viewing ray, x / z in the optical frame; NaN without calibration"),
-    SchemaField("y", "<f4", "undistorted viewing ray, y / z in the optical frame; NaN without calibration"),
-    SchemaField("z", "<f4", "1; NaN without calibration"),
-    SchemaField("u", "<f4", "column in the image as received, pixels; 0 is the centre of the leftmost pixel"),
-    SchemaField("v", "<f4", "row in the image as received, pixels; 0 is the centre of the topmost pixel"),
-    SchemaField("response", "<f4", "detector score; points come in descending order"),
-    SchemaField("size", "<f4", "nominal diameter of the described patch, pixels of the image as received"),
-    SchemaField("angle", "<f4", "orientation in degrees, clockwise in the image; -1: none"),
-    SchemaField("octave", "<i4", "pyramid level; 0"),
-    SchemaField("track_id", "<i4", "number of the track; -1: untracked"),
-    SchemaField("depth", "<f4", "metres along the optical axis; NaN: unknown"),
-    SchemaField("right_u", "<f4", "column of the match in the right image, pixels; -1: unknown"),
+from ..messages.features import (
+    DESCRIPTOR_FIELD,
+    OPTIONAL_ARRAYS,
+    SCHEMA,
+    SCHEMA_VERSION,
+    FeaturesMessageError,
+    SchemaField,
+    feature_points,
+    point_dtype,
 )
-"""The scalar fields in the order of the message; the field ``descriptor`` follows them."""
 
-DESCRIPTOR_FIELD = "descriptor"
+__all__ = [
+    "DESCRIPTOR_FIELD",
+    "SCHEMA",
+    "SCHEMA_VERSION",
+    "FeaturesMessageError",
+    "ReceivedFeatures",
+    "SchemaField",
+    "decode_features",
+    "describe_schema",
+    "encode_features",
+    "point_dtype",
+]
+
 _DESCRIPTOR_MEANING = "binary descriptor, compared by Hamming distance, or float descriptor, compared by L2 distance"
 
 _POINT_FIELD_TYPES: dict[int, np.dtype] = {
@@ -82,7 +61,6 @@ _POINT_FIELD_NAMES = {code: dtype.name.upper() for code, dtype in _POINT_FIELD_T
 ByteOrder = Literal["<", ">"]
 
 _REQUIRED_FIELDS = ("u", "v", "response", DESCRIPTOR_FIELD)
-_OPTIONAL_ARRAYS = ("size", "angle", "track_id", "depth", "right_u")
 _INTEGER_FIELDS = ("octave", "track_id")
 
 
@@ -111,21 +89,6 @@ class ReceivedFeatures:
     def stamp_ns(self) -> int:
         """The image's time stamp in nanoseconds."""
         return self.header.stamp.sec * 1_000_000_000 + self.header.stamp.nanosec
-
-
-def point_dtype(metric: Metric = "hamming", width: int = DESCRIPTOR_BYTES) -> np.dtype:
-    """The structured type of one point: 80 bytes for the 32-byte descriptor.
-
-    Parameters
-    ----------
-    metric
-        ``hamming`` (uint8 descriptors) or ``l2`` (float32 descriptors).
-    width
-        Columns of a descriptor.
-    """
-    descriptor = "u1" if metric == "hamming" else "<f4"
-    scalars: list[Any] = [(field.name, field.dtype) for field in SCHEMA]
-    return np.dtype([*scalars, (DESCRIPTOR_FIELD, descriptor, (width,))])
 
 
 def describe_schema(metric: Metric = "hamming", width: int = DESCRIPTOR_BYTES) -> dict[str, Any]:
@@ -166,22 +129,8 @@ def encode_features(features: Features, header: Header, rays: NDArray[np.floatin
     FeaturesMessageError
         If `rays` does not go with the features.
     """
-    count = len(features)
-    dtype = point_dtype(features.metric, features.descriptors.shape[1])
-    points = np.zeros(count, dtype)
-    if rays is None:
-        for axis in "xyz":
-            points[axis] = np.nan
-    elif np.shape(rays) != (count, 3):
-        raise FeaturesMessageError(f"rays must be ({count}, 3) to go with the features, got shape {np.shape(rays)}")
-    else:
-        points["x"], points["y"], points["z"] = np.asarray(rays).T
-    points["u"], points["v"] = features.uv.T
-    points["response"] = features.response
-    for name in _OPTIONAL_ARRAYS:
-        points[name] = getattr(features, name)
-    points[DESCRIPTOR_FIELD] = features.descriptors
-
+    points = feature_points(features, rays)
+    count, dtype = len(points), points.dtype
     # rclpy takes an array of bytes as it is, whereas it walks over every element of bytes or ndarrays.
     data = array.array("B")
     data.frombytes(points.view(np.uint8).data if count else b"")
@@ -228,7 +177,7 @@ def decode_features(message: PointCloud2, *, image_size: tuple[int, int] = (0, 0
 
     descriptors: Any = points[DESCRIPTOR_FIELD]
     metric: Metric = "hamming" if descriptors.dtype == np.uint8 else "l2"
-    optional = {name: scalar(name, 0.0) for name in _OPTIONAL_ARRAYS if name in names}
+    optional = {name: scalar(name, 0.0) for name in OPTIONAL_ARRAYS if name in names}
     try:
         features = Features(
             np.stack([scalar("u", 0.0), scalar("v", 0.0)], axis=1),

@@ -19,24 +19,26 @@ from rclpy.executors import ExternalShutdownException
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.logging import get_logger
 from rclpy.parameter import Parameter
-from sensor_msgs.msg import CameraInfo
+from sensor_msgs.msg import Imu
 
-from ..camera import CameraError
 from ..errors import GCNv2Error
-from .calibration import Calibration
-from .color_conversion import available_converters
-from .diagnostics import diagnostic_array
+from ..extraction import create_extractor
+from ..messages.color_conversion import available_converters
+from .camera_state import Frame, create_cameras
+from .diagnostics import diagnostic_array, diagnostic_status
+from .fallback import ExtractorFactory
+from .gravity import ImuRoll
+from .inputs import CameraInputs
 from .parameters import FrontendOptions, current_options, declare_parameters
-from .pipeline import Frame, Pipeline, image_message_type
-from .qos import create_counting_subscription, describe_publishers, volatile_qos
-from .reporting import Reporter
-from .statistics import Statistics
+from .pipeline import Pipeline
+from .qos import volatile_qos
 from .worker import Worker
 
 NODE_NAME = "gcnv2_frontend"
 
 _DIAGNOSTICS_PERIOD = 1.0
 _STOP_SECONDS = 10.0
+_IMU_DEPTH = 200
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -46,26 +48,32 @@ class FrontendNode(LifecycleNode):
     configure loads the model, activate subscribes, deactivate stops, cleanup frees the model. What goes wrong in one of
     them is logged and leaves a node that can be configured again.
 
+    Parameters
+    ----------
+    create
+        Builds the extractor; for programs that bring their own.
+    node_arguments
+        As for rclpy's nodes.
+
     Raises
     ------
-    ParameterError, ExtractionError
+    GCNv2Error
         If a parameter given at the start is wrong.
     """
 
-    def __init__(self, **node_arguments: Any) -> None:
+    def __init__(self, *, create: ExtractorFactory = create_extractor, **node_arguments: Any) -> None:
         super().__init__(NODE_NAME, automatically_declare_parameters_from_overrides=True, **node_arguments)
         declare_parameters(self)
         self._options = current_options(self)
-        self._statistics = Statistics()
-        self._reporter = Reporter(self.get_logger(), self._statistics)
-        self._calibration = Calibration()
+        self._create = create
+        self._cameras = create_cameras(self, self._options)
+        # For what concerns the node as a whole.
+        self._reporter = self._cameras[0].reporter
         self._pipeline: Pipeline | None = None
         self._worker: Worker[Frame] | None = None
-        self._inputs: list[Any] = []
-        # As image_transport has it: the base topic is remapped, the transport's name is appended to the result.
-        suffix = "/compressed" if self._options.image_transport == "compressed" else ""
-        self._image_topic = self.resolve_topic_name("image") + suffix
-        self._image_qos = volatile_qos(self._options.subscribe_reliability, self._options.subscribe_depth)
+        self._inputs: list[CameraInputs] = []
+        self._imu: ImuRoll | None = None
+        self._imu_subscription: Any = None
         self.add_on_set_parameters_callback(self._on_parameters)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         # On the steady clock, so that a simulation that stands still is reported too.
@@ -89,7 +97,15 @@ class FrontendNode(LifecycleNode):
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load the model and create the publishers."""
         try:
-            self._pipeline = Pipeline(self, self._options, self._calibration, self._statistics, self._reporter)
+            self._imu = ImuRoll(self._options.imu_rotations) if self._options.upright == "imu" else None
+            self._pipeline = Pipeline(
+                self,
+                self._options,
+                self._cameras,
+                create=self._create,
+                imu=self._imu,
+                on_fallback=self._on_fallback,
+            )
         except GCNv2Error as error:
             self._reporter.failed("cannot configure", error)
             return TransitionCallbackReturn.FAILURE
@@ -131,32 +147,39 @@ class FrontendNode(LifecycleNode):
 
     def _start(self) -> None:
         assert self._pipeline is not None, "the state machine activates configured nodes only"
-        self._statistics.reset()
-        capacity = 1 if self._options.queue == "latest" else self._options.queue_limit
-        self._worker = Worker(self._pipeline.process, self._on_failed, capacity=capacity)
-        self._inputs = [
-            create_counting_subscription(
-                self,
-                image_message_type(self._options),
-                self._image_topic,
-                self._on_image,
-                self._image_qos,
-                self._on_lost,
-            ),
-            self.create_subscription(CameraInfo, "camera_info", self._on_camera_info, volatile_qos("best_effort", 5)),
-        ]
-        self.get_logger().info(f"active: images from {self._image_topic}")
+        options = self._options
+        for camera in self._cameras:
+            camera.statistics.reset()
+        self._worker = Worker(
+            self._pipeline.process,
+            self._pipeline.failed,
+            capacity=1 if options.queue == "latest" else options.queue_limit,
+            lanes=len(self._cameras),
+            gather=options.batch_wait,
+        )
+        if self._imu is not None:
+            self._imu_subscription = self.create_subscription(
+                Imu, "imu", self._on_imu, volatile_qos("best_effort", _IMU_DEPTH)
+            )
+        self._inputs = [CameraInputs(self, camera, options, self._on_frame) for camera in self._cameras]
+        self.get_logger().info(f"active: images from {', '.join(camera.image_topic for camera in self._cameras)}")
+        if self._inputs[0].library:
+            self.get_logger().info(f"messages are brought together by {self._inputs[0].library}")
 
     def _stop(self) -> None:
-        for subscription in self._inputs:
-            self.destroy_subscription(subscription)
+        for inputs in self._inputs:
+            inputs.close()
         self._inputs = []
+        if self._imu_subscription is not None:
+            self.destroy_subscription(self._imu_subscription)
+            self._imu_subscription = None
         worker, self._worker = self._worker, None
         if worker is None:
             return
         waiting, ended = worker.stop(_STOP_SECONDS)
-        if waiting:
-            self._statistics.count_dropped("deactivated", waiting)
+        for camera, count in zip(self._cameras, waiting):
+            if count:
+                camera.statistics.count_dropped("deactivated", count)
         if not ended:
             self.get_logger().error(f"the latest frame is still being processed after {_STOP_SECONDS:g} s")
 
@@ -165,35 +188,26 @@ class FrontendNode(LifecycleNode):
         if pipeline is not None:
             pipeline.close()
 
-    def _on_image(self, message: Any) -> None:
+    def _on_frame(self, frame: Frame) -> None:
         if self._worker is None:
             return
-        now = self._statistics.now()
-        self._statistics.count_received(now)
-        dropped = self._worker.submit(Frame(message, now))
+        camera = self._cameras[frame.camera]
+        dropped = self._worker.submit(frame, frame.camera)
         if dropped and self._options.queue == "latest":
-            self._statistics.count_dropped("newer frame", dropped)
+            camera.statistics.count_dropped("newer frame", dropped)
         elif dropped:
-            self._statistics.count_dropped("queue full", dropped)
+            camera.statistics.count_dropped("queue full", dropped)
             limit = self._options.queue_limit
-            self._reporter.warn("queue full", f"{limit} frames wait (queue_limit); the oldest is dropped")
+            camera.reporter.warn("queue full", f"{limit} frames wait (queue_limit); the oldest is dropped")
 
-    def _on_lost(self, count: int) -> None:
-        self._statistics.count_dropped("lost in transport", count)
+    def _on_imu(self, message: Imu) -> None:
+        if self._imu is not None and not self._imu.update(message):
+            self._reporter.warn("imu", "the imu topic says that it measures no acceleration; images stay as they are")
 
-    def _on_failed(self, frame: Frame, error: Exception) -> None:
-        # When ROS is shut down, publishing fails; that is no fault of the frame.
-        if self.context.ok():
-            self._reporter.dropped(self._image_topic, error)
-
-    def _on_camera_info(self, message: CameraInfo) -> None:
-        try:
-            changed = self._calibration.update(message)
-        except CameraError as error:
-            self._reporter.warn("camera_info", f"{error}; viewing rays are NaN")
-            return
-        if changed and self._calibration.camera is None:
-            self._reporter.warn("camera_info", "camera_info: the camera is not calibrated; viewing rays are NaN")
+    def _on_fallback(self, sentence: str) -> None:
+        for camera in self._cameras:
+            camera.statistics.note_error(sentence)
+        self.get_logger().error(sentence)
 
     def _on_parameters(self, changes: list[Parameter]) -> SetParametersResult:
         """Check and apply live changes; rclpy itself refuses read-only parameters and values out of range."""
@@ -206,26 +220,25 @@ class FrontendNode(LifecycleNode):
         return SetParametersResult(successful=True)
 
     def _report(self) -> None:
-        """Publish diagnostics, and say in the log when no image comes."""
-        snapshot = self._statistics.snapshot()
+        """Publish diagnostics, and say in the log which topics are silent."""
+        name = self.get_fully_qualified_name()
         timeout = self._options.image_timeout
-        self._diagnostics.publish(
-            diagnostic_array(
-                self.get_clock().now().to_msg(),
-                name=self.get_fully_qualified_name(),
+        statuses = [
+            diagnostic_status(
+                name=f"{name}/{camera.topics.name}" if camera.topics.name else name,
                 state=self._state_machine.current_state[1],
                 info=self._pipeline.info if self._pipeline else None,
-                snapshot=snapshot,
-                topic=self._image_topic,
+                snapshot=camera.statistics.snapshot(),
+                topic=camera.image_topic,
                 image_timeout=timeout,
+                tracks=self._pipeline.track_statistics(camera.index) if self._pipeline else None,
             )
-        )
-        if self._worker is not None and timeout and snapshot.silence > timeout:
-            expected = f"sensor_msgs/msg/{image_message_type(self._options).__name__}"
-            reason = describe_publishers(self, self._image_topic, expected, self._image_qos)
-            # By reason, so that a change of the reason is told at once.
-            sentence = f"no image on {self._image_topic} for {snapshot.silence:.0f} s: {reason}"
-            self._reporter.warn(f"silence: {reason}", sentence)
+            for camera in self._cameras
+        ]
+        self._diagnostics.publish(diagnostic_array(self.get_clock().now().to_msg(), statuses))
+        if timeout:
+            for inputs in self._inputs:
+                inputs.report_silence(timeout)
 
     def _log_configuration(self, pipeline: Pipeline) -> None:
         info = pipeline.info

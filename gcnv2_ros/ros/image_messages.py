@@ -19,15 +19,15 @@ def stamp_message(stamp_ns: int) -> Time:
     return Time(sec=stamp_ns // 1_000_000_000, nanosec=stamp_ns % 1_000_000_000)
 
 
-def image_message(image: NDArray[np.uint8], header: Header) -> Image:
-    """uint8 (H, W) as mono8, (H, W, 3) as bgr8."""
-    image = np.ascontiguousarray(image)
+def image_message(image: NDArray[np.uint8] | NDArray[np.float32], header: Header) -> Image:
+    """uint8 (H, W) as mono8, (H, W, 3) as bgr8; float32 (H, W) depth in metres as 32FC1."""
+    pixels: NDArray = np.ascontiguousarray(image)
     height, width = image.shape[:2]
-    encoding = "mono8" if image.ndim == 2 else "bgr8"
-    message = Image(header=header, height=height, width=width, encoding=encoding, step=image[0].nbytes, is_bigendian=0)
+    encoding = "32FC1" if image.dtype == np.float32 else "mono8" if image.ndim == 2 else "bgr8"
+    message = Image(header=header, height=height, width=width, encoding=encoding, step=pixels[0].nbytes, is_bigendian=0)
     # An array('B') is taken as it is; of anything else every element would be checked.
     data = array.array("B")
-    data.frombytes(image.data)
+    data.frombytes(pixels.view(np.uint8).data)
     message.data = data
     return message
 

@@ -62,7 +62,10 @@ def _markdown_row(spec: ParameterSpec) -> str:
 def _yaml_value(value: Value) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
-    return value if isinstance(value, str) else repr(value)
+    if isinstance(value, list):
+        return f"[{', '.join(map(_yaml_value, value))}]"
+    # A string that YAML would read as something else needs quotes; an empty one does.
+    return (value or '""') if isinstance(value, str) else repr(value)
 
 
 def main() -> None:

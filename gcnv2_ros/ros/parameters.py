@@ -1,257 +1,37 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The parameters of the frontend node: one table, from which they are declared, checked and documented."""
+"""The parameters of the frontend node: declared and read by the table, and the options that the node makes of them."""
 
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
+import numpy as np
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
-from ..errors import GCNv2Error
 from ..extraction import DecodeOptions, ExtractorOptions
+from ..masks import MaskOptions
+from ..stereo import StereoOptions
+from .parameter_spec import ParameterError, ParameterSpec, Value
+from .parameter_table import AUTOMATIC, NO_LABEL, PARAMETERS
+from .synchronization import SyncOptions
 
-Value = bool | int | float | str
+__all__ = [
+    "AUTOMATIC",
+    "PARAMETERS",
+    "FrontendOptions",
+    "ParameterError",
+    "ParameterSpec",
+    "Value",
+    "current_options",
+    "declare_parameters",
+]
 
-AUTOMATIC = -1
-"""The value of a number that stands for the recommended one."""
-
-
-class ParameterError(GCNv2Error):
-    """A parameter's value that the node cannot work with."""
-
-
-@dataclass(frozen=True)
-class ParameterSpec:
-    """One parameter.
-
-    Attributes
-    ----------
-    name, default, description
-        The default's Python type is the parameter's type.
-    live
-        Whether it may change while the node runs. The others are read-only: they are given at the start.
-    minimum, maximum
-        The range of a number, both ends included.
-    choices
-        The values of a string; empty: any.
-    """
-
-    name: str
-    default: Value
-    description: str
-    live: bool = False
-    minimum: float | None = None
-    maximum: float | None = None
-    choices: tuple[str, ...] = ()
-
-    @property
-    def type_name(self) -> str:
-        """The ROS name of the parameter's type."""
-        return {bool: "bool", int: "integer", float: "double", str: "string"}[type(self.default)]
-
-    @property
-    def constraint(self) -> str:
-        """The range or the choices in words; empty where there is neither."""
-        if self.choices:
-            return "one of " + ", ".join(self.choices)
-        if self.minimum is not None and self.maximum is not None:
-            return f"{self.minimum:g} to {self.maximum:g}"
-        return ""
-
-    def checked(self, value: Any) -> Value:
-        """`value`, if it fits; a whole number is taken for a double too.
-
-        Raises
-        ------
-        ParameterError
-            If it has another type, or lies outside of the range or the choices.
-        """
-        kind: Any = type(self.default)
-        if kind is float and type(value) is int:
-            value = float(value)
-        if type(value) is not kind:
-            raise ParameterError(f"the parameter {self.name!r} is a {self.type_name}, got {value!r}")
-        if self.choices and value not in self.choices:
-            raise ParameterError(f"the parameter {self.name!r} must be {self.constraint}, got {value!r}")
-        # Written so that NaN is outside.
-        if self.minimum is not None and self.maximum is not None and not self.minimum <= value <= self.maximum:
-            raise ParameterError(f"the parameter {self.name!r} must be in {self.constraint}, got {value!r}")
-        checked: Value = value
-        return checked
-
-    def descriptor(self) -> ParameterDescriptor:
-        """The ROS descriptor, for tools that list or edit parameters."""
-        descriptor = ParameterDescriptor(
-            name=self.name,
-            description=self.description,
-            additional_constraints=self.constraint if self.choices else "",
-            read_only=not self.live,
-        )
-        if self.minimum is not None and self.maximum is not None:
-            if isinstance(self.default, int):
-                descriptor.integer_range = [IntegerRange(from_value=int(self.minimum), to_value=int(self.maximum))]
-            else:
-                descriptor.floating_point_range = [
-                    FloatingPointRange(from_value=float(self.minimum), to_value=float(self.maximum))
-                ]
-        return descriptor
-
-
-_MODEL = ExtractorOptions()
-_DECODE = DecodeOptions()
-_RELIABILITY = ("best_effort", "reliable")
-
-PARAMETERS: tuple[ParameterSpec, ...] = (
-    ParameterSpec(
-        "autostart",
-        True,
-        "Configure and activate at the start. false: wait for lifecycle transitions from outside.",
-    ),
-    ParameterSpec("model", _MODEL.model, "Name of the network (gcnv2, gcnv2_tiny, ...), or orb for OpenCV's ORB."),
-    ParameterSpec(
-        "weights",
-        _MODEL.weights,
-        "default: the weights that the package ships for the model; else a weights file.",
-    ),
-    ParameterSpec("runtime", _MODEL.runtime, "Inference engine by name; auto: the best one that is installed."),
-    ParameterSpec("device", _MODEL.device, "auto (CUDA where there is one, else the CPU), cpu, cuda or cuda:N."),
-    ParameterSpec(
-        "precision",
-        _MODEL.precision,
-        "Arithmetic of the network. auto: what suits the device.",
-        choices=("auto", "fp32", "fp16", "bf16"),
-    ),
-    ParameterSpec(
-        "input_width",
-        _MODEL.input_width,
-        "Width in pixels to which images are resized for the network; 0 with input_height 0: the image's own size.",
-        minimum=0,
-        maximum=8192,
-    ),
-    ParameterSpec(
-        "input_height",
-        _MODEL.input_height,
-        "Height in pixels to which images are resized for the network; 0 with input_width 0: the image's own size.",
-        minimum=0,
-        maximum=8192,
-    ),
-    ParameterSpec(
-        "threads",
-        _MODEL.threads,
-        "CPU threads of the inference engine; 0: the engine's own choice.",
-        minimum=0,
-        maximum=1024,
-    ),
-    ParameterSpec(
-        "max_keypoints",
-        _DECODE.max_keypoints,
-        "At most so many keypoints an image, the best ones.",
-        live=True,
-        minimum=1,
-        maximum=20000,
-    ),
-    ParameterSpec(
-        "score_threshold",
-        float(AUTOMATIC),
-        "Keypoints score above it; below 0: what the weights recommend for the input size.",
-        live=True,
-        minimum=-1.0,
-        maximum=1.0,
-    ),
-    ParameterSpec(
-        "nms_radius",
-        AUTOMATIC,
-        "A keypoint suppresses others within this distance in network pixels; -1: 4 at 320x240, 8 at 640x480.",
-        live=True,
-        minimum=-1,
-        maximum=256,
-    ),
-    ParameterSpec(
-        "border",
-        AUTOMATIC,
-        "Keypoints closer than this to an edge are dropped, in network pixels; -1: 8 at 320x240, 16 at 640x480.",
-        live=True,
-        minimum=-1,
-        maximum=1024,
-    ),
-    ParameterSpec(
-        "subpixel",
-        _DECODE.subpixel,
-        "Refine positions by a quadratic fit to the detector's logits.",
-        live=True,
-    ),
-    ParameterSpec(
-        "bucket_columns",
-        _DECODE.bucket_columns,
-        "Spread keypoints over a grid with so many columns; 0, or bucket_rows 0: no grid.",
-        live=True,
-        minimum=0,
-        maximum=256,
-    ),
-    ParameterSpec(
-        "bucket_rows",
-        _DECODE.bucket_rows,
-        "Spread keypoints over a grid with so many rows; 0, or bucket_columns 0: no grid.",
-        live=True,
-        minimum=0,
-        maximum=256,
-    ),
-    ParameterSpec(
-        "image_transport",
-        "raw",
-        "raw: sensor_msgs/Image on image. compressed: sensor_msgs/CompressedImage on image/compressed.",
-        choices=("raw", "compressed"),
-    ),
-    ParameterSpec(
-        "queue",
-        "latest",
-        "latest: the newest frame waits for the network, older ones are dropped. all: every frame waits, for replay.",
-        choices=("latest", "all"),
-    ),
-    ParameterSpec(
-        "queue_limit",
-        2000,
-        "Frames that may wait with queue: all; beyond it the oldest is dropped. Mind the memory.",
-        minimum=1,
-        maximum=100_000,
-    ),
-    ParameterSpec(
-        "subscribe_reliability",
-        "best_effort",
-        "QoS of the image subscription. reliable never matches a best-effort camera; use it for replay.",
-        choices=_RELIABILITY,
-    ),
-    ParameterSpec("subscribe_depth", 5, "QoS history depth of the image subscription.", minimum=1, maximum=10000),
-    ParameterSpec(
-        "publish_reliability",
-        "reliable",
-        "QoS of the published features and debug images.",
-        choices=_RELIABILITY,
-    ),
-    ParameterSpec("publish_depth", 5, "QoS history depth of the published features.", minimum=1, maximum=10000),
-    ParameterSpec(
-        "image_timeout",
-        5.0,
-        "Seconds without an image after which a warning names the topic and its publishers; 0: never.",
-        live=True,
-        minimum=0.0,
-        maximum=86400.0,
-    ),
-    ParameterSpec(
-        "debug_image_rate",
-        5.0,
-        "At most so many debug images a second, and only while somebody subscribes; 0: none.",
-        live=True,
-        minimum=0.0,
-        maximum=1000.0,
-    ),
-)
-"""Every parameter of the node, in the order of the documentation."""
+_CAMERA_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*(/[A-Za-z][A-Za-z0-9_]*)*")
 
 _SPECS = {spec.name: spec for spec in PARAMETERS}
 
@@ -262,7 +42,7 @@ _FOREIGN_PREFIXES = ("qos_overrides.",)
 
 @dataclass(frozen=True)
 class FrontendOptions:
-    """The parameters' values as the node uses them; attributes beside the first two are named as the parameters.
+    """The parameters' values as the node uses them; attributes beside those listed are named as the parameters.
 
     Attributes
     ----------
@@ -270,12 +50,41 @@ class FrontendOptions:
         What the extractor is built from.
     decode
         How keypoints are chosen; may change while the node runs.
+    synchronization
+        How the messages of a frame are brought together.
+    masks
+        What masks mean; may change while the node runs.
+    stereo
+        How a pair is matched; may change while the node runs.
+    imu_rotations
+        The parameter `imu_rotation`: one quaternion x, y, z, w for each camera.
     """
 
     extractor: ExtractorOptions
     decode: DecodeOptions
+    synchronization: SyncOptions
+    masks: MaskOptions
+    stereo: StereoOptions
     autostart: bool
+    mode: str
+    cameras: tuple[str, ...]
+    batch_wait: float
     image_transport: str
+    depth_transport: str
+    mask_transport: str
+    stretch: str
+    rectify: bool
+    rectified_input: bool
+    calibration_file: str
+    right_calibration_file: str
+    mask_source: str
+    mask_file: str
+    right_mask_file: str
+    tracking: bool
+    vins: bool
+    rtabmap: bool
+    upright: str
+    imu_rotations: tuple[tuple[float, ...], ...]
     queue: str
     queue_limit: int
     subscribe_reliability: str
@@ -291,7 +100,7 @@ class FrontendOptions:
 
         Raises
         ------
-        ParameterError, ExtractionError
+        GCNv2Error
             With a sentence that names the parameter.
         """
         checked = {name: spec.checked(values[name]) for name, spec in _SPECS.items()}
@@ -299,6 +108,7 @@ class FrontendOptions:
         def take(*names: str) -> dict[str, Any]:
             return {name: checked.pop(name) for name in names}
 
+        _check_rtabmap(checked)
         extractor = ExtractorOptions(
             **take("model", "weights", "runtime", "device", "precision", "input_width", "input_height", "threads")
         )
@@ -308,7 +118,71 @@ class FrontendOptions:
             decode["bucket_columns"] = decode["bucket_rows"] = 0
         for name, value in take("score_threshold", "nms_radius", "border").items():
             decode[name] = None if value < 0 else value
-        return FrontendOptions(extractor=extractor, decode=DecodeOptions(**decode), **checked)  # type: ignore[arg-type]
+        sync = take("sync", "sync_slop", "sync_queue")
+        crop = take("crop_left", "crop_top", "crop_right", "crop_bottom")
+        mask = take("mask_keep", "mask_labels")
+        stereo = take("stereo_max_distance", "stereo_max_disparity", "stereo_row_tolerance")
+        if stereo["stereo_max_disparity"] < 0:
+            stereo["stereo_max_disparity"] = None
+        cameras = _checked_cameras(checked.pop("cameras"))  # type: ignore[arg-type]
+        count = len(cameras) if checked["mode"] == "multi" else 1
+        imu_rotations = _checked_rotations(checked.pop("imu_rotation"), count)  # type: ignore[arg-type]
+        return FrontendOptions(
+            extractor=extractor,
+            decode=DecodeOptions(**decode),
+            synchronization=SyncOptions(sync["sync"], sync["sync_slop"], sync["sync_queue"]),
+            masks=MaskOptions(
+                keep=mask["mask_keep"],
+                labels=tuple(label for label in mask["mask_labels"] if label != NO_LABEL),
+                border=tuple(crop.values()),  # type: ignore[arg-type]
+            ),
+            stereo=StereoOptions(
+                max_descriptor_distance=None if stereo["stereo_max_distance"] < 0 else stereo["stereo_max_distance"],
+                max_disparity=stereo["stereo_max_disparity"],
+                row_tolerance=stereo["stereo_row_tolerance"],
+            ),
+            cameras=cameras,
+            imu_rotations=imu_rotations,
+            **checked,  # type: ignore[arg-type]
+        )
+
+
+def _check_rtabmap(values: Mapping[str, Any]) -> None:
+    if values["rtabmap"] and values["rectify"]:
+        raise ParameterError(
+            "the parameter 'rtabmap' goes with rectified images only and sends them as they came, so 'rectify' must be "
+            "false; give the node the images of a rectifying node (image_rect)"
+        )
+    transports = ("image_transport", "depth_transport") if values["mode"] == "rgbd" else ("image_transport",)
+    for name in transports:
+        if values["rtabmap"] and values[name] != "raw":
+            raise ParameterError(
+                f"the parameter 'rtabmap' needs raw images to send along, so {name!r} must be raw, got {values[name]!r}"
+            )
+
+
+def _checked_cameras(names: list[str]) -> tuple[str, ...]:
+    for name in names:
+        if not _CAMERA_NAME.fullmatch(name):
+            raise ParameterError(
+                f"the parameter 'cameras' holds {name!r}, which can be no part of a topic's name: letters, digits and _"
+            )
+    if len(set(names)) != len(names):
+        raise ParameterError(f"the parameter 'cameras' holds a name twice: {', '.join(names)}")
+    return tuple(names)
+
+
+def _checked_rotations(numbers: list[float], cameras: int) -> tuple[tuple[float, ...], ...]:
+    """One quaternion a camera; a single one holds for all."""
+    if len(numbers) not in (4, 4 * cameras):
+        raise ParameterError(
+            f"the parameter 'imu_rotation' must have 4 numbers, or 4 for each of {cameras} cameras, got {len(numbers)}"
+        )
+    quaternions = np.reshape(numbers, (-1, 4))
+    lengths = np.linalg.norm(quaternions, axis=1, keepdims=True)
+    if np.any(np.abs(lengths - 1.0) > 0.01):
+        raise ParameterError(f"the parameter 'imu_rotation' must hold quaternions of length 1, got {numbers}")
+    return tuple(map(tuple, np.broadcast_to(quaternions / lengths, (cameras, 4)).tolist()))
 
 
 def declare_parameters(node: Node) -> None:
@@ -341,7 +215,7 @@ def current_options(node: Node, changes: Iterable[Parameter] = ()) -> FrontendOp
 
     Raises
     ------
-    ParameterError, ExtractionError
+    GCNv2Error
         With a sentence that names the parameter.
     """
     values = {name: node.get_parameter(name).value for name in _SPECS}

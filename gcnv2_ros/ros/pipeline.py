@@ -1,52 +1,39 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The path of a frame: image message, gray image, features, features message."""
+"""The path of frames: messages, gray images, features, depth, features messages."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from rclpy.lifecycle import LifecycleNode
-from sensor_msgs.msg import CompressedImage, Image, PointCloud2
-from std_msgs.msg import Header, String
+from std_msgs.msg import String
 
-from ..camera import CameraError
-from ..extraction import ModelInfo, create_extractor
+from ..camera import Camera
+from ..errors import GCNv2Error
+from ..extraction import ModelInfo
 from ..features import Features
+from ..tracking import TrackStatistics
+from .backend_outputs import BackendOutputs
 from .calibration import Calibration
-from .debug_image import debug_image
-from .features_msg import describe_schema, encode_features
-from .images import compressed_to_gray, image_to_gray
+from .camera_state import CameraState, Frame, for_camera
+from .fallback import ExtractorFactory, FallbackExtractor
+from .features_msg import describe_schema
+from .frames import DecodedFrame, FrameDecoder
+from .gravity import ImuRoll
+from .outputs import CameraOutputs
 from .parameters import FrontendOptions
 from .qos import LATCHED, volatile_qos
-from .reporting import Reporter
-from .statistics import Statistics
-
-_WARM_UP_SIZE = (640, 480)
-
-
-@dataclass(frozen=True)
-class Frame:
-    """An image message as it came.
-
-    Attributes
-    ----------
-    message
-        sensor_msgs/Image or sensor_msgs/CompressedImage.
-    received_at
-        Monotonic time of its receipt, by the clock of the node's statistics.
-    """
-
-    message: Image | CompressedImage
-    received_at: float
+from .rtabmap_msg import require_rtabmap_msgs
+from .synchronization import stamp_ns
 
 
 class Pipeline:
-    """The extractor of a configured node, and the publishers of what it makes.
+    """The one extractor of a configured node, and what decodes and publishes for each of its cameras.
 
     `process` runs in the worker's thread, everything else in the executor's.
 
@@ -56,40 +43,50 @@ class Pipeline:
         Whose topics they are.
     options
         The node's parameters.
-    calibration
-        Where viewing rays come from.
-    statistics, reporter
-        Where frames are counted and faults are told.
+    cameras
+        The node's cameras.
+    create
+        Builds the extractor.
+    imu
+        Where the cameras' roll comes from; None: images are taken as they are.
+    on_fallback
+        Called with a sentence if the extractor has to go on with the CPU.
 
     Raises
     ------
     GCNv2Error
-        If the model cannot be loaded or does not run.
+        If the model, a calibration or a mask cannot be loaded, the model does not run, or rtabmap_msgs is needed and
+        not installed.
     """
 
     def __init__(
         self,
         node: LifecycleNode,
         options: FrontendOptions,
-        calibration: Calibration,
-        statistics: Statistics,
-        reporter: Reporter,
+        cameras: Sequence[CameraState],
+        *,
+        create: ExtractorFactory,
+        imu: ImuRoll | None,
+        on_fallback: Callable[[str], None],
     ) -> None:
         self._node = node
         self._options = options
-        self._calibration = calibration
-        self._statistics = statistics
-        self._reporter = reporter
-        self._latest_debug_image = -float("inf")
-        self._extractor = create_extractor(options.extractor, options.decode)
-        # The first run of a network is slow and shows what a device cannot do: better now than at the first frame.
-        width, height = options.extractor.input_size or _WARM_UP_SIZE
-        self._extractor.extract(np.zeros((height, width), np.uint8))
-        reliability = options.publish_reliability
-        self._features_publisher = node.create_lifecycle_publisher(
-            PointCloud2, "~/features", volatile_qos(reliability, options.publish_depth)
-        )
-        self._debug_publisher = node.create_lifecycle_publisher(Image, "~/debug_image", volatile_qos(reliability, 1))
+        self._cameras = cameras
+        self._imu = imu
+        self._on_fallback = on_fallback
+        self._info_publisher: Any = None
+        if options.rtabmap:
+            # Before there is anything that would have to be removed again.
+            require_rtabmap_msgs()
+        for camera in cameras:
+            if options.calibration_file:
+                camera.calibration.load(for_camera(options.calibration_file, camera.topics.name))
+            if options.mode == "stereo" and options.right_calibration_file:
+                camera.right_calibration.load(options.right_calibration_file)
+        self._decoders = [FrameDecoder(camera, options) for camera in cameras]
+        self._extractor = FallbackExtractor(options.extractor, options.decode, create, self._fell_back)
+        self._outputs = [CameraOutputs(node, camera, options) for camera in cameras]
+        self._backends = [self._backend_outputs(camera) for camera in cameras]
         self._info_publisher = node.create_publisher(String, "~/model_info", LATCHED)
         self._publish_info()
 
@@ -98,61 +95,150 @@ class Pipeline:
         """What the extractor is."""
         return self._extractor.info
 
+    def track_statistics(self, camera: int) -> TrackStatistics | None:
+        """What became of the latest frame's keypoints of a camera, by its index; None without tracking."""
+        return self._backends[camera].track_statistics
+
     def set_options(self, options: FrontendOptions) -> None:
         """Take over live parameters, from the next frame on."""
         decode_changed = options.decode != self._options.decode
         self._options = options
         if decode_changed:
-            self._extractor.decode_options = options.decode
+            self._extractor.set_decode_options(options.decode)
             self._publish_info()
 
-    def process(self, frame: Frame) -> None:
-        """Decode, extract, publish.
+    def process(self, frames: Sequence[Frame]) -> None:
+        """Decode, extract in one run, complete, publish. A frame that cannot be processed does not harm the others."""
+        options = self._options
+        decoded = []
+        for frame in frames:
+            try:
+                decoded.append((self._decoders[frame.camera].decode(frame, options), self._roll(frame)))
+            except Exception as error:
+                self.failed([frame], error)
+        for entry, features in self._extracted(decoded):
+            try:
+                self._finish(entry, features, options)
+            except Exception as error:
+                self.failed([entry.frame], error)
 
-        Raises
-        ------
-        ImageError, ExtractionError
-            If the message holds no image that can be used.
-        """
-        message = frame.message
-        gray = compressed_to_gray(message) if isinstance(message, CompressedImage) else image_to_gray(message)
-        features = self._extractor.extract(gray)
-        self._features_publisher.publish(encode_features(features, message.header, self._rays(features)))
-        self._statistics.count_processed(frame.received_at, len(features))
-        self._publish_debug_image(gray, features, message.header)
+    def failed(self, frames: Sequence[Frame], error: Exception) -> None:
+        """Count and tell that frames could not be processed."""
+        # When ROS is shut down, publishing fails; that is no fault of the frame.
+        if self._node.context.ok():
+            for frame in frames:
+                camera = self._cameras[frame.camera]
+                camera.reporter.dropped(camera.image_topic, error)
 
     def close(self) -> None:
         """Remove the publishers and free the model."""
-        self._node.destroy_lifecycle_publisher(self._features_publisher)
-        self._node.destroy_lifecycle_publisher(self._debug_publisher)
+        for outputs in self._outputs:
+            outputs.close()
+        for backends in self._backends:
+            for publisher in backends.publishers:
+                self._node.destroy_lifecycle_publisher(publisher)
         self._node.destroy_publisher(self._info_publisher)
         self._extractor.close()
 
-    def _rays(self, features: Features) -> NDArray[np.float32] | None:
+    def _extracted(self, decoded: list[tuple[DecodedFrame, float]]) -> list[tuple[DecodedFrame, list[Features]]]:
+        """The features of each frame's images, of all frames in one run of the network if that goes well."""
+        if not decoded:
+            return []
         try:
-            return self._calibration.rays(features)
-        except CameraError as error:
-            self._reporter.warn("camera_info", str(error))
-            return None
+            features = iter(
+                self._extractor.extract_batch(
+                    [gray for entry, _ in decoded for gray in entry.grays],
+                    masks=[mask for entry, _ in decoded for mask in entry.masks],
+                    rolls=[roll for entry, roll in decoded for _ in entry.grays],
+                )
+            )
+        except Exception as error:
+            if len(decoded) > 1:
+                # One of them may be the culprit.
+                return [result for entry in decoded for result in self._extracted([entry])]
+            self.failed([decoded[0][0].frame], error)
+            return []
+        return [(entry, [next(features) for _ in entry.grays]) for entry, _ in decoded]
 
-    def _publish_debug_image(self, gray: NDArray[np.uint8], features: Features, header: Header) -> None:
-        rate = self._options.debug_image_rate
-        now = self._statistics.now()
-        if not rate or now - self._latest_debug_image < 1.0 / rate:
-            return
-        if self._debug_publisher.get_subscription_count():
-            self._latest_debug_image = now
-            self._debug_publisher.publish(debug_image(gray, features, header))
+    def _finish(self, decoded: DecodedFrame, features: list[Features], options: FrontendOptions) -> None:
+        camera = decoded.frame.camera
+        decoder, outputs = self._decoders[camera], self._outputs[camera]
+        right = features[1] if len(features) > 1 else None
+        # Tracking refines positions, on which depth depends.
+        followed = self._backends[camera].follow(
+            features[0], stamp_ns(decoded.frame.messages["image"]), decoded.grays[0]
+        )
+        completed = decoder.complete(decoded, followed, right, options)
+        rays = outputs.publish(decoded, completed, right)
+        self._publish_for_backends(decoded, completed, rays)
+        outputs.publish_views(
+            decoded,
+            completed,
+            rays,
+            appearance=lambda: decoder.appearance(decoded, options),
+            debug_image_rate=options.debug_image_rate,
+        )
+
+    def _backend_outputs(self, camera: CameraState) -> BackendOutputs:
+        options = self._options
+        return BackendOutputs(
+            lambda kind, topic: self._node.create_lifecycle_publisher(
+                kind, topic, volatile_qos(options.publish_reliability, options.publish_depth)
+            ),
+            tracking=options.tracking,
+            vins=options.vins,
+            rtabmap=options.rtabmap,
+            prefix=f"~/{camera.topics.name}/" if camera.topics.name else "~/",
+        )
+
+    def _publish_for_backends(
+        self, decoded: DecodedFrame, features: Features, rays: NDArray[np.float32] | None
+    ) -> None:
+        camera = self._cameras[decoded.frame.camera]
+        try:
+            self._backends[camera.index].publish(
+                features,
+                rays,
+                decoded.frame.messages,
+                camera=self._view(camera.calibration),
+                right_camera=self._view(camera.right_calibration),
+            )
+        except GCNv2Error as error:
+            camera.reporter.degraded("a frame is not published for the backends", error)
+
+    def _view(self, calibration: Calibration) -> Camera | None:
+        """The camera of the images that features are of."""
+        camera = calibration.camera
+        return camera.rectified() if self._options.rectify and camera is not None else camera
+
+    def _roll(self, frame: Frame) -> float:
+        if self._imu is None:
+            return 0.0
+        camera = self._cameras[frame.camera]
+        rectification = None
+        if self._options.rectify and camera.calibration.camera is not None:
+            rectification = camera.calibration.camera.rectification
+        roll = self._imu.roll(frame.camera, stamp_ns(frame.messages["image"]), rectification)
+        if roll is None:
+            camera.reporter.warn(
+                "no gravity",
+                f"an image from {camera.image_topic} is not turned upright: the imu topic has nothing for its time "
+                "stamp (is it published, and by the same clock?)",
+            )
+        return roll or 0.0
+
+    def _fell_back(self, sentence: str) -> None:
+        self._on_fallback(sentence)
+        # While the extractor is being built there is no publisher yet and nothing to correct.
+        if self._info_publisher is not None:
+            self._publish_info()
 
     def _publish_info(self) -> None:
         info = self._extractor.info
         content = {
             **dataclasses.asdict(info),
+            "mode": self._options.mode,
+            "rectified": self._options.rectify,
             "features_message": describe_schema(info.metric, info.descriptor_width),
         }
         self._info_publisher.publish(String(data=json.dumps(content)))
-
-
-def image_message_type(options: FrontendOptions) -> Any:
-    """The message class of the image topic."""
-    return CompressedImage if options.image_transport == "compressed" else Image

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from rclpy.node import Node
-from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy, qos_policy_name_from_kind
 from rclpy.subscription import Subscription
 
 try:
@@ -38,18 +38,39 @@ def create_counting_subscription(
     callback: Callable[[Any], None],
     qos: QoSProfile,
     on_lost: Callable[[int], None],
+    on_incompatible: Callable[[str], None],
 ) -> Subscription:
-    """Subscribe, and be told how many messages the middleware lost on the way, where it can tell."""
+    """Subscribe, and be told what the middleware can tell.
+
+    Parameters
+    ----------
+    node, message_type, topic, callback, qos
+        As for `Node.create_subscription`.
+    on_lost
+        Called with the number of messages that were lost on the way.
+    on_incompatible
+        Called with the name of the QoS policy for which a publisher does not fit, e.g. ``RELIABILITY``.
+    """
 
     def lost(event: Any) -> None:
         on_lost(event.total_count_change)
 
+    def incompatible(event: Any) -> None:
+        on_incompatible(str(qos_policy_name_from_kind(event.last_policy_kind)).rpartition(".")[2])
+
+    events = SubscriptionEventCallbacks(message_lost=lost, incompatible_qos=incompatible)
     try:
-        return node.create_subscription(
-            message_type, topic, callback, qos, event_callbacks=SubscriptionEventCallbacks(message_lost=lost)
-        )
+        return node.create_subscription(message_type, topic, callback, qos, event_callbacks=events)
     except UnsupportedEventTypeError:
         return node.create_subscription(message_type, topic, callback, qos)
+
+
+def describe_qos(qos: QoSProfile) -> str:
+    """Reliability, durability and depth in words."""
+    words = [qos.reliability.name.lower(), qos.durability.name.lower()]
+    if qos.history == HistoryPolicy.KEEP_LAST:
+        words.append(f"depth {qos.depth}")
+    return ", ".join(words)
 
 
 def describe_publishers(node: Node, topic: str, message_type: str, qos: QoSProfile) -> str:
@@ -67,8 +88,9 @@ def describe_publishers(node: Node, topic: str, message_type: str, qos: QoSProfi
         What the subscription asks for.
     """
     publishers = node.get_publishers_info_by_topic(topic)
+    asked = f"this node asks for {describe_qos(qos)}"
     if not publishers:
-        return "nobody publishes it"
+        return f"nobody publishes it ({asked})"
     remarks = []
     for publisher in publishers:
         name = f"{publisher.node_namespace.rstrip('/')}/{publisher.node_name}"
@@ -81,5 +103,6 @@ def describe_publishers(node: Node, topic: str, message_type: str, qos: QoSProfi
         elif qos.reliability == ReliabilityPolicy.RELIABLE and offered == ReliabilityPolicy.BEST_EFFORT:
             remarks.append(f"{name} publishes best_effort and this node asks for reliable")
         else:
-            remarks.append(f"{name} publishes {publisher.topic_type} there, with a QoS that fits")
-    return "; ".join(remarks)
+            offer = describe_qos(publisher.qos_profile)
+            remarks.append(f"{name} publishes {publisher.topic_type} there, with a QoS that fits ({offer})")
+    return f"{'; '.join(remarks)} ({asked})"

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
+from ..camera import CameraError
 from ..errors import GCNv2Error
 from .images import ImageError
 from .statistics import Statistics
@@ -76,12 +77,23 @@ class Reporter:
 
     def dropped(self, topic: str, error: Exception) -> None:
         """Count and log a frame that could not be processed."""
-        kind = error.kind if isinstance(error, ImageError) else "processing failed"
+        kind = _kind(error)
         self._statistics.count_dropped(kind)
         self._statistics.note_error(_sentence(error))
         held_back = self._throttle.admit(kind)
         if held_back is not None:
             self._logger.error(f"a frame from {topic} is dropped: {_explanation(error)}{_more(held_back)}")
+
+    def degraded(self, what: str, error: Exception) -> None:
+        """Log, and remember, that a frame is published without something that belongs to it."""
+        self._statistics.note_error(_sentence(error))
+        self.warn(f"{what}: {_kind(error)}", f"{what}: {_explanation(error)}")
+
+
+def _kind(error: Exception) -> str:
+    if isinstance(error, ImageError):
+        return error.kind
+    return "not calibrated" if isinstance(error, CameraError) else "processing failed"
 
 
 def _more(held_back: int) -> str:

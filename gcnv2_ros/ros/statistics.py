@@ -7,7 +7,7 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -40,6 +40,9 @@ class Snapshot:
         The latest error's sentence; empty without one.
     last_error_age
         Seconds since that error; infinite without one.
+    unmatched
+        Messages by topic role that found no partners, since the node was activated. Those of the role ``image`` are
+        among the dropped frames too.
     """
 
     received: int
@@ -53,6 +56,7 @@ class Snapshot:
     silence: float
     last_error: str
     last_error_age: float
+    unmatched: dict[str, int] = field(default_factory=dict)
 
     @property
     def dropped_total(self) -> int:
@@ -80,6 +84,7 @@ class Statistics:
             self._start = self._clock()
             self._received = self._processed = 0
             self._dropped: Counter[str] = Counter()
+            self._unmatched: Counter[str] = Counter()
             self._arrivals: deque[float] = deque()
             self._departures: deque[float] = deque()
             self._latencies: deque[tuple[float, float]] = deque(maxlen=_LATENCY_SAMPLES)
@@ -113,6 +118,13 @@ class Statistics:
         with self._lock:
             self._dropped[cause] += count
 
+    def count_unmatched(self, role: str, count: int) -> None:
+        """So many messages found no partners; without its image there is no frame."""
+        with self._lock:
+            self._unmatched[role] += count
+            if role == "image":
+                self._dropped["unmatched"] += count
+
     def note_error(self, sentence: str) -> None:
         """Remember the latest error."""
         with self._lock:
@@ -143,4 +155,5 @@ class Statistics:
                 now - self._last_arrival,
                 self._last_error,
                 now - self._last_error_time,
+                dict(self._unmatched),
             )

@@ -12,90 +12,112 @@ Item = TypeVar("Item")
 
 
 class FrameQueue(Generic[Item]):
-    """Frames wait here; when there are too many, the oldest goes.
+    """Frames wait here, those of each camera in a lane of their own; when there are too many, the oldest goes.
 
     Parameters
     ----------
     capacity
-        How many may wait. 1: only the newest.
+        How many may wait in a lane. 1: only the newest.
+    lanes
+        How many cameras there are.
     """
 
-    def __init__(self, capacity: int) -> None:
-        if capacity < 1:
-            raise ValueError(f"capacity must be at least 1, got {capacity}")
+    def __init__(self, capacity: int, lanes: int = 1) -> None:
+        if capacity < 1 or lanes < 1:
+            raise ValueError(f"capacity and lanes must be at least 1, got {capacity} and {lanes}")
         self._capacity = capacity
-        self._items: deque[Item] = deque()
+        self._lanes: list[deque[Item]] = [deque() for _ in range(lanes)]
         self._condition = threading.Condition()
         self._closed = False
 
-    def put(self, item: Item) -> int:
+    def put(self, item: Item, lane: int = 0) -> int:
         """Add a frame; returns how many were dropped for it. A closed queue drops the frame itself."""
         with self._condition:
             if self._closed:
                 return 1
+            waiting = self._lanes[lane]
             dropped = 0
-            while len(self._items) >= self._capacity:
-                self._items.popleft()
+            while len(waiting) >= self._capacity:
+                waiting.popleft()
                 dropped += 1
-            self._items.append(item)
+            waiting.append(item)
             self._condition.notify()
             return dropped
 
-    def get(self) -> Item | None:
-        """The oldest frame, as soon as there is one; None once the queue is closed."""
-        with self._condition:
-            self._condition.wait_for(lambda: self._items or self._closed)
-            return None if self._closed else self._items.popleft()
+    def get(self, gather: float = 0.0) -> list[Item] | None:
+        """The oldest frame of each lane that has one, as soon as there is any; None once the queue is closed.
 
-    def close(self) -> int:
-        """Wake and dismiss who waits; returns how many frames were still waiting."""
+        Parameters
+        ----------
+        gather
+            Seconds that the first frame waits for those of the other lanes.
+        """
+        with self._condition:
+            self._condition.wait_for(lambda: any(self._lanes) or self._closed)
+            if gather > 0.0 and len(self._lanes) > 1:
+                self._condition.wait_for(lambda: all(self._lanes) or self._closed, gather)
+            return None if self._closed else [waiting.popleft() for waiting in self._lanes if waiting]
+
+    def close(self) -> list[int]:
+        """Wake and dismiss who waits; returns how many frames were still waiting in each lane."""
         with self._condition:
             self._closed = True
-            left = len(self._items)
-            self._items.clear()
+            left = [len(waiting) for waiting in self._lanes]
+            for waiting in self._lanes:
+                waiting.clear()
             self._condition.notify_all()
             return left
 
 
 class Worker(Generic[Item]):
-    """One thread that takes frames from a queue and works on them, one at a time.
+    """One thread that takes frames from a queue and works on them.
 
     Parameters
     ----------
     work
-        Called with each frame, in the thread. What it raises goes to `failed`, and the next frame is taken.
+        Called in the thread with the frames that are there, one a camera at most. What it raises goes to `failed`, and
+        the next frames are taken.
     failed
-        Called with the frame and the exception, in the thread.
-    capacity
+        Called with the frames and the exception, in the thread.
+    capacity, lanes
         How many frames may wait; see `FrameQueue`.
+    gather
+        Seconds that a frame waits for those of the other cameras.
     """
 
     def __init__(
-        self, work: Callable[[Item], None], failed: Callable[[Item, Exception], None], *, capacity: int
+        self,
+        work: Callable[[list[Item]], None],
+        failed: Callable[[list[Item], Exception], None],
+        *,
+        capacity: int,
+        lanes: int = 1,
+        gather: float = 0.0,
     ) -> None:
         self._work = work
         self._failed = failed
-        self._queue: FrameQueue[Item] = FrameQueue(capacity)
+        self._gather = gather
+        self._queue: FrameQueue[Item] = FrameQueue(capacity, lanes)
         # A daemon, so that a network that never returns cannot keep the process alive.
         self._thread = threading.Thread(target=self._run, name="gcnv2-extraction", daemon=True)
         self._thread.start()
 
-    def submit(self, item: Item) -> int:
+    def submit(self, item: Item, lane: int = 0) -> int:
         """Hand over a frame; returns how many were dropped for it."""
-        return self._queue.put(item)
+        return self._queue.put(item, lane)
 
-    def stop(self, timeout: float) -> tuple[int, bool]:
-        """Dismiss the waiting frames and let the current one end.
+    def stop(self, timeout: float) -> tuple[list[int], bool]:
+        """Dismiss the waiting frames and let the current ones end.
 
         Parameters
         ----------
         timeout
-            Seconds to wait for it.
+            Seconds to wait for them.
 
         Returns
         -------
-        dismissed : int
-            How many frames were waiting.
+        dismissed : list of int
+            How many frames were waiting in each lane.
         ended : bool
             Whether the thread ended in time.
         """
@@ -104,8 +126,8 @@ class Worker(Generic[Item]):
         return dismissed, not self._thread.is_alive()
 
     def _run(self) -> None:
-        while (item := self._queue.get()) is not None:
+        while (items := self._queue.get(self._gather)) is not None:
             try:
-                self._work(item)
+                self._work(items)
             except Exception as error:
-                self._failed(item, error)
+                self._failed(items, error)

@@ -98,6 +98,27 @@ class Bag:
                 f"{self.path} cannot be read to its end ({', '.join(topics)}): {reason_of(error)}; {self.repair}"
             ) from error
 
+    @property
+    def is_ros1(self) -> bool:
+        """Whether it is a ROS 1 bag, whose messages have another form."""
+        return not self._reader.is2
+
+    @property
+    def typestore(self) -> Any:
+        """The message types as the bag has them."""
+        return self._reader.typestore
+
+    def raw_messages(self) -> Iterator[tuple[Any, int, bytes]]:
+        """Connection, time of recording and bytes of every message, in the order of recording."""
+        try:
+            yield from self._reader.messages()
+        except Exception as error:  # see __init__
+            raise SequenceError(f"{self.path} cannot be read to its end: {reason_of(error)}; {self.repair}") from error
+
+    def decoded(self, connection: Any, data: bytes) -> Any:
+        """The message of a connection's bytes."""
+        return self._reader.deserialize(data, connection.msgtype)
+
     def first(self, topic: str) -> Any:
         """The first message of a topic that the bag's index says to have some."""
         for _, _, message in self.messages([topic]):

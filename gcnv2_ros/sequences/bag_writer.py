@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -35,6 +36,7 @@ def write_bag(
     tf: bool = True,
     frames: int | None = None,
     progress: Callable[[int, int], None] | None = None,
+    after_frame: Callable[[BagOutput, Frame], None] | None = None,
 ) -> dict[str, int]:
     """Write the frames of a sequence to a bag.
 
@@ -58,6 +60,8 @@ def write_bag(
         At most so many.
     progress
         Called with the number of frames written and their total.
+    after_frame
+        Called after each frame is written, to write more messages beside it.
 
     Returns
     -------
@@ -71,24 +75,48 @@ def write_bag(
     MissingDependencyError
         If `rosbags` is not installed.
     """
-    target = Path(path)
-    kind = _format_of(target, bag_format)
-    if target.exists():
-        raise SequenceError(f"{target} exists already; remove it or give another name")
     if depth_encoding not in DEPTH_ENCODINGS:
         raise SequenceError(f"depth is written as {' or '.join(DEPTH_ENCODINGS)}, not as {depth_encoding!r}")
     total = len(sequence) if frames is None else min(frames, len(sequence))
     if total < 1:
         raise SequenceError(f"there is no frame of {sequence.name} to write")
+    with new_bag(path, bag_format) as output:
+        for position in range(total):
+            frame = sequence[position]
+            _write_frame(output, sequence, frame, depth_encoding, tf)
+            if after_frame is not None:
+                after_frame(output, frame)
+            if progress is not None:
+                progress(position + 1, total)
+    return output.counts
+
+
+@contextlib.contextmanager
+def new_bag(path: str | Path, bag_format: BagFormat | None = None) -> Iterator[BagOutput]:
+    """Give a bag to write to, which appears under its name when the block ends without error.
+
+    Parameters
+    ----------
+    path, bag_format
+        As `write_bag` takes them.
+
+    Raises
+    ------
+    SequenceError
+        If the path exists or does not go with the format.
+    MissingDependencyError
+        If `rosbags` is not installed.
+    """
+    target = Path(path)
+    kind = _format_of(target, bag_format)
+    if target.exists():
+        raise SequenceError(f"{target} exists already; remove it or give another name")
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as folder:
         # The name inside is the final one, since rosbag2 calls the file in a bag's folder as the folder.
         made = Path(folder) / (target.name if kind == "ros1" else target.name.removesuffix(".mcap"))
-        with _Output(made, kind) as output:
-            for position in range(total):
-                _write_frame(output, sequence, sequence[position], depth_encoding, tf)
-                if progress is not None:
-                    progress(position + 1, total)
+        with BagOutput(made, kind) as output:
+            yield output
         if target.suffix == ".mcap":
             made = made / target.name
         for file in [made] if made.is_file() else list(made.iterdir()):
@@ -96,10 +124,9 @@ def write_bag(
             with file.open("rb") as stream:
                 os.fsync(stream.fileno())
         made.rename(target)
-    return output.counts
 
 
-class _Output:
+class BagOutput:
     """A bag being written, in any format, with topics opened at their first message."""
 
     def __init__(self, path: Path, kind: BagFormat) -> None:
@@ -120,12 +147,29 @@ class _Output:
             # Version 8 writes QoS profiles as the text that all releases from Humble on read.
             self._writer = rosbag2.Writer(path, version=8, storage_plugin=plugin)
 
-    def __enter__(self) -> _Output:
+    def __enter__(self) -> BagOutput:
         self._writer.__enter__()
         return self
 
     def __exit__(self, *error: Any) -> None:
         self._writer.__exit__(*error)
+
+    def copy(self, connection: Any, recorded: int, data: bytes, typestore: Any) -> None:
+        """Write a message of another rosbag2 recording as it is; connection and typestore are those of the reader."""
+        key = f"{connection.id} {connection.topic}"
+        if key not in self._connections:
+            self._connections[key] = self._writer.add_connection(
+                connection.topic,
+                connection.msgtype,
+                typestore=typestore,
+                msgdef=connection.msgdef.data or None,
+                # MCAP files do not hold the hash.
+                rihs01=connection.digest or typestore.hash_rihs01(connection.msgtype),
+                serialization_format=connection.ext.serialization_format,
+                offered_qos_profiles=connection.ext.offered_qos_profiles,
+            )
+        self._writer.write(self._connections[key], recorded, data)
+        self.counts[connection.topic] = self.counts.get(connection.topic, 0) + 1
 
     def message(self, kind: str, **fields: Any) -> Any:
         """A message of a type such as ``sensor_msgs/Image``; ROS 1 has a counter in the header, and K for k."""
@@ -163,7 +207,7 @@ def _format_of(target: Path, wanted: BagFormat | None) -> BagFormat:
     return fitting or wanted or "mcap"
 
 
-def _write_frame(output: _Output, sequence: Sequence, frame: Frame, depth_encoding: DepthEncoding, tf: bool) -> None:
+def _write_frame(output: BagOutput, sequence: Sequence, frame: Frame, depth_encoding: DepthEncoding, tf: bool) -> None:
     """Write what the frame has; poses and calibrations come before the images that they are for."""
     left, right = _frame_id(sequence.camera, "camera"), _frame_id(sequence.right_camera, "right_camera")
     stamp = frame.stamp_ns
@@ -192,7 +236,7 @@ def _encoding(image: NDArray[np.uint8]) -> str:
     return "mono8" if image.ndim == 2 else "bgr8"
 
 
-def _image(output: _Output, stamp: int, frame_id: str, pixels: NDArray, encoding: str) -> Any:
+def _image(output: BagOutput, stamp: int, frame_id: str, pixels: NDArray, encoding: str) -> Any:
     little = np.ascontiguousarray(pixels, pixels.dtype.newbyteorder("<"))
     return output.message(
         "sensor_msgs/Image",
@@ -206,7 +250,7 @@ def _image(output: _Output, stamp: int, frame_id: str, pixels: NDArray, encoding
     )
 
 
-def _camera_info(output: _Output, stamp: int, frame_id: str, camera: Camera) -> Any:
+def _camera_info(output: BagOutput, stamp: int, frame_id: str, camera: Camera) -> Any:
     fields = camera.camera_info_fields()
     arrays = {name: np.array(fields.pop(name), np.float64) for name in "dkrp"}
     region = output.message("sensor_msgs/RegionOfInterest", x_offset=0, y_offset=0, height=0, width=0, do_rectify=False)
@@ -221,7 +265,7 @@ def _camera_info(output: _Output, stamp: int, frame_id: str, camera: Camera) -> 
     )
 
 
-def _write_pose(output: _Output, stamp: int, frame_id: str, pose: NDArray[np.float64], tf: bool) -> None:
+def _write_pose(output: BagOutput, stamp: int, frame_id: str, pose: NDArray[np.float64], tf: bool) -> None:
     """The camera in the world as Odometry with a twist of zero, which is not known, and as tf."""
     x, y, z = (float(number) for number in pose[:3, 3])
     qx, qy, qz, qw = _quaternion(pose[:3, :3])

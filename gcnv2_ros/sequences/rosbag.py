@@ -147,6 +147,16 @@ class RosbagSequence(Sequence):
         stamp = entry[self.topics.image][0]
         return Frame(position, stamp, image, depth, right, self._pose(stamp + self._offset_ns))
 
+    @property
+    def bag(self) -> Bag:
+        """The open bag."""
+        return self._bag
+
+    @property
+    def stamps_ns(self) -> list[int]:
+        """The frames' times in nanoseconds, without reading the frames."""
+        return [entry[self.topics.image][0] for entry in self._entries]
+
     def close(self) -> None:
         """Close the bag's files; frames cannot be read afterwards."""
         self._bag.close()

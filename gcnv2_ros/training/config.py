@@ -28,7 +28,7 @@ class DataOptions:
     Attributes
     ----------
     pictures
-        Folders made by `gcnv2 train-prepare`.
+        Folders made by `gcnv2 train-prepare`. One that is named twice counts twice when pictures are drawn.
     sequences
         Sequences with depth and pose for geometric pairs, as `gcnv2_ros.sequences.open_sequence` takes them.
     sequence_share

@@ -48,7 +48,9 @@ class Picture:
     scores: NDArray[np.float32]
 
 
-def find_photographs(folder: str | Path, *, split: str | None = None) -> list[Path]:
+def find_photographs(
+    folder: str | Path, *, split: str | None = None, categories: Sequence[str] | None = None
+) -> list[Path]:
     """The picture files of a folder, sorted by name.
 
     Parameters
@@ -57,6 +59,13 @@ def find_photographs(folder: str | Path, *, split: str | None = None) -> list[Pa
         Any folder of pictures, or a corpus with an ``index.csv`` that names a ``split`` for each file.
     split
         Keep only this split (``train`` or ``validation``). A folder without an index is all ``train``.
+    categories
+        Keep only pictures that the index lists under one of these.
+
+    Raises
+    ------
+    TrainingDataError
+        If there is no such folder, no such picture in it, or no index that would tell categories.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -65,12 +74,21 @@ def find_photographs(folder: str | Path, *, split: str | None = None) -> list[Pa
     if index.exists():
         with index.open(newline="", encoding="utf-8") as stream:
             rows = list(csv.DictReader(stream))
-        chosen = [folder / row["file"] for row in rows if split is None or row.get("split", "train") == split]
+        chosen = [
+            folder / row["file"]
+            for row in rows
+            if (split is None or row.get("split", "train") == split)
+            and (categories is None or row.get("category") in categories)
+        ]
+    elif categories is not None:
+        raise TrainingDataError(f"{folder}: no index.csv that tells the categories of its pictures")
     else:
         chosen = [path for path in folder.rglob("*") if path.suffix.lower() in PICTURE_SUFFIXES]
         chosen = [] if split == "validation" else chosen
     if not chosen:
-        raise TrainingDataError(f"{folder}: no pictures{f' of the split {split!r}' if split else ''} in this folder")
+        wanted = [f"the split {split!r}"] if split else []
+        wanted += [f"the categories {', '.join(categories)}"] if categories else []
+        raise TrainingDataError(f"{folder}: no pictures{' of ' if wanted else ''}{' and '.join(wanted)} in this folder")
     return sorted(chosen)
 
 
@@ -188,6 +206,12 @@ def _write_tile(
         np.save(temporary, np.column_stack([keypoints, scores]).astype(np.float32))
 
 
+def brighten(picture: NDArray[np.uint8], *, white: float = 230.0, most: float = 4.0) -> NDArray[np.uint8]:
+    """Expose a dark picture as a camera would: scaled so that its brightest parts reach `white`, at most by `most`."""
+    gain = min(white / max(float(np.percentile(picture, 99.5)), 1.0), most)
+    return np.clip(picture * gain + 0.5, 0, 255).astype(np.uint8) if gain > 1 else picture
+
+
 def load_pictures(folder: str | Path) -> list[Picture]:
     """Read a prepared set into memory, sorted by name.
 
@@ -202,7 +226,8 @@ def load_pictures(folder: str | Path) -> list[Picture]:
         table = np.load(path, allow_pickle=False)
         if image is None or table.ndim != 2 or table.shape[1] != 3:
             raise TrainingDataError(f"{path}: not a prepared tile (a PNG and a (K, 3) array); prepare the folder again")
-        pictures.append(Picture(picture_pyramid(image), table[:, :2].copy(), table[:, 2].copy()))  # type: ignore[arg-type]
+        pyramid = picture_pyramid(brighten(image))  # type: ignore[arg-type]
+        pictures.append(Picture(pyramid, table[:, :2].copy(), table[:, 2].copy()))
     if not pictures:
         raise TrainingDataError(
             f"{folder}: no prepared tiles here; run `gcnv2 train-prepare` on a folder of pictures first"

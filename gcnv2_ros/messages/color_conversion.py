@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The library that turns colour, Bayer and YUV pixels into gray: cv_bridge where it works, else rosbags-image."""
+"""The library that turns colour, Bayer and YUV pixels into gray or BGR: cv_bridge or rosbags-image."""
 
 from __future__ import annotations
 

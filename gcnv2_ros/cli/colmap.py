@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`gcnv2 colmap`: pictures to a COLMAP database of this package's features, and on request to a reconstruction."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ..features import Features
+    from ..sequences import Sequence
+
+_FRAMES_A_LINE = 20
+
+
+def add_parsers(subparsers: Any) -> None:
+    """Add `colmap`."""
+    parser = subparsers.add_parser("colmap", help="write a COLMAP database of features and verified matches, or map it")
+    parser.add_argument(
+        "images",
+        metavar="IMAGES",
+        help="folder of pictures, used where they are; or a data set, bag, video or room:seed=1, whose frames are "
+        "written to OUT/images",
+    )
+    parser.add_argument("out", type=Path, metavar="OUT", help="folder for database.db (and images/, sparse/)")
+    parser.add_argument(
+        "--frontend",
+        default="gcnv2_tiny",
+        help="MODEL[=WEIGHTS][@WIDTHxHEIGHT], e.g. orb or gcnv2_tiny@640x480 (default: %(default)s)",
+    )
+    parser.add_argument("--max-keypoints", type=int, default=2000, help="at most so many (default: %(default)s)")
+    parser.add_argument("--every", type=int, default=1, metavar="N", help="take every N-th frame (default: all)")
+    parser.add_argument(
+        "--pairs",
+        choices=("exhaustive", "sequential"),
+        default="exhaustive",
+        help="match all images with all, or each with those that follow it, for videos (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--overlap", type=int, default=10, help="sequential: how many that follow (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--ratio", type=float, default=0.8, help="of the ratio test, 1.0 for hardly any (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--camera",
+        metavar="FILE",
+        default="",
+        help="ROS calibration file, or 'unknown' (default: the sequence's own, camera.yaml in a folder of pictures)",
+    )
+    parser.add_argument("--map", action="store_true", help="reconstruct with pycolmap into OUT/sparse")
+    parser.set_defaults(run=run_colmap)
+
+
+def run_colmap(arguments: argparse.Namespace) -> None:
+    """Extract, match, verify, write; map where asked to."""
+    from ..camera import Camera
+    from ..colmap import ColmapError, image_pairs, reconstruct, write_database
+    from ..evaluation.frontends import parse_frontend
+    from ..sequences import open_sequence
+
+    if arguments.every < 1:
+        raise ColmapError(f"--every must be at least 1, got {arguments.every}")
+    sequence = open_sequence(arguments.images)
+    if arguments.camera == "unknown":
+        camera = None
+    else:
+        camera = Camera.from_yaml(arguments.camera) if arguments.camera else sequence.camera
+    frontend = parse_frontend(arguments.frontend)
+    images, names, features = _extracted(sequence, arguments, frontend.create(arguments.max_keypoints))
+    database = arguments.out / "database.db"
+    pairs = image_pairs(len(names), arguments.pairs, overlap=arguments.overlap)
+    summary = write_database(database, images, names, features, pairs, camera=camera, ratio=arguments.ratio)
+    print(
+        f"{database}: {summary.images} images, {summary.keypoints} keypoints, {summary.inliers} verified matches "
+        f"in {summary.verified_pairs} pairs"
+    )
+    if not arguments.map:
+        sparse = arguments.out / "sparse"
+        print(
+            f"map it with: mkdir -p {sparse} && "
+            f"colmap mapper --database_path {database} --image_path {images} --output_path {sparse}"
+        )
+        return
+    model = reconstruct(database, images, arguments.out / "sparse", calibrated=camera is not None)
+    print(
+        f"{arguments.out / 'sparse'}: {model.num_reg_images()} of {summary.images} images registered, "
+        f"{model.num_points3D()} points, reprojection error {model.compute_mean_reprojection_error():.2f} px"
+    )
+
+
+def _extracted(
+    sequence: Sequence, arguments: argparse.Namespace, extractor: Any
+) -> tuple[Path, list[str], list[Features]]:
+    """Folder and names of the pictures, written there first unless the sequence is a folder of them; their features."""
+    import cv2
+
+    from ..colmap import ColmapError
+    from ..files import atomic_path
+    from ..sequences import ImageSequence
+    from ..sequences.images import pictures_in
+
+    pictures = pictures_in(Path(arguments.images)) if isinstance(sequence, ImageSequence) else []
+    images = Path(arguments.images) if pictures else arguments.out / "images"
+    names: list[str] = []
+    features: list[Features] = []
+    with extractor:
+        for index in range(0, len(sequence), arguments.every):
+            frame = sequence[index]
+            if pictures:
+                names.append(pictures[index].name)
+            else:
+                names.append(f"{index:06d}.png")
+                with atomic_path(images / names[-1]) as temporary:
+                    if not cv2.imwrite(str(temporary), frame.image):
+                        raise ColmapError(f"{images / names[-1]}: could not be written")
+            features.append(extractor.extract(frame.gray))
+            if len(names) % _FRAMES_A_LINE == 0:
+                print(f"{arguments.images}: {len(names)} images", file=sys.stderr, flush=True)
+    return images, names, features

@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`gcnv2 replay`: a sequence through the extractor into a bag, or onto ROS topics for the running node."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+from pathlib import Path
+from typing import Any
+
+from ..errors import GCNv2Error, MissingDependencyError
+from .common import add_extractor_arguments, decode_options, extractor_options
+from .progress import progress_bars
+from .sequence_argument import SEQUENCE_HELP, open_described
+
+
+def add_parsers(subparsers: Any) -> None:
+    """Add `replay`."""
+    parser = subparsers.add_parser(
+        "replay", help="a sequence into a bag with its features (OUT given), or onto ROS topics for the running node"
+    )
+    parser.add_argument("sequence", metavar="SEQUENCE", help=SEQUENCE_HELP)
+    parser.add_argument(
+        "out",
+        type=Path,
+        nargs="?",
+        default=None,
+        metavar="OUT",
+        help="NAME.mcap, or a folder: extract every frame, as fast as it goes; without it, publish on ROS topics",
+    )
+    parser.add_argument("--frames", type=int, default=None, help="at most so many (default: all)")
+    parser.add_argument(
+        "--node",
+        default="gcnv2_frontend",
+        help="name of the frontend (default: %(default)s)",
+    )
+    online = parser.add_argument_group("onto ROS topics")
+    online.add_argument("--rate", type=float, default=1.0, help="speed; 0: as fast as it goes (default: %(default)s)")
+    online.add_argument("--clock", action="store_true", help="publish /clock, for nodes with use_sim_time")
+    online.add_argument(
+        "--reliability",
+        choices=("reliable", "best_effort"),
+        default="reliable",
+        help="of the images (default: %(default)s)",
+    )
+    online.add_argument("--namespace", default="", help="of the topics and of the frontend (default: none)")
+    online.add_argument("--wait", type=float, default=10.0, help="seconds to wait for a subscriber (default: 10)")
+    add_extractor_arguments(parser)
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Replay, with a bar of progress, and say what became of the frames."""
+    if not (math.isfinite(arguments.rate) and arguments.rate >= 0):
+        raise GCNv2Error(f"--rate must be 0 or more, got {arguments.rate}")
+    if arguments.frames is not None and arguments.frames < 1:
+        raise GCNv2Error(f"--frames must be 1 or more, got {arguments.frames}")
+    sequence = open_described(arguments.sequence)
+    for note in getattr(sequence, "notes", ()):
+        print(f"{sequence.name}: {note}", file=sys.stderr)
+    if arguments.out is not None:
+        _offline(arguments, sequence)
+    else:
+        _online(arguments, sequence)
+
+
+def _offline(arguments: argparse.Namespace, sequence: Any) -> None:
+    from ..extraction import create_extractor
+    from ..replay import replay_to_bag
+
+    with (
+        create_extractor(extractor_options(arguments), decode_options(arguments)) as extractor,
+        progress_bars() as bars,
+    ):
+        counts = replay_to_bag(
+            sequence,
+            arguments.out,
+            extractor,
+            node=f"/{arguments.node.lstrip('/')}",
+            frames=arguments.frames,
+            progress=bars(sequence.name),
+        )
+    print(f"{arguments.out}: " + ", ".join(f"{topic} ({count})" for topic, count in counts.items()))
+
+
+def _online(arguments: argparse.Namespace, sequence: Any) -> None:
+    try:
+        from ..ros.online_replay import replay_online
+    except ImportError as error:
+        raise MissingDependencyError(
+            "rclpy", "publishing on ROS topics", "source a ROS 2 installation, or pip install 'gcnv2-ros[ros]'"
+        ) from error
+    with progress_bars() as bars:
+        outcome = replay_online(
+            sequence,
+            rate=arguments.rate,
+            clock=arguments.clock,
+            reliability=arguments.reliability,
+            namespace=arguments.namespace,
+            node_name=arguments.node,
+            wait=arguments.wait,
+            frames=arguments.frames,
+            progress=bars(sequence.name),
+            say=lambda text: print(text, file=sys.stderr, flush=True),
+        )
+    for sentence in outcome.sentences():
+        print(sentence)

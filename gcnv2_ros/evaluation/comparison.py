@@ -1,0 +1,423 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Several frontends on one sequence: every score of the protocol, and each frontend's difference from the reference.
+
+The primary score is the relative pose of pairs of frames (`pose`). Odometry is a gate, not a ranking: its error
+misranks features, and what was not tracked counts.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import cv2
+import numpy as np
+
+from ..errors import GCNv2Error
+from ..features import Features
+from ..matching import match
+from ..sequences import Frame
+from ..sequences import Sequence as FrameSequence
+from .benchmark import POSE_BLOCK, correct_share, pose_difference, summarise_poses
+from .bootstrap import Interval, bootstrap_mean, paired_difference
+from .correspondence import GAP, score_frames, spread_pairs
+from .frontends import Frontend
+from .homography import HomographyScores, SyntheticOptions, score_pair, synthetic_pair
+from .pose import PoseResult, score_measured_pairs
+from .recording import STAGES, Progress, Recording, record
+from .trajectory import TrajectoryScores, score_trajectory
+
+ROLLS = tuple(range(0, 181, 15))
+ROW_TOLERANCE = 2.0
+FEWEST_BLOCKS = 5
+"""With fewer blocks of frames (`POSE_BLOCK`) a bootstrap interval says nothing."""
+
+_EPIPOLAR_PIXELS = 1.5
+_FEWEST_FOR_EPIPOLAR = 15
+_JUDGED_PAIRS = 24
+_ROLLED_FRAMES = 4
+_STEREO_FRAMES = 30
+
+
+@dataclass(frozen=True)
+class ComparisonOptions:
+    """What is run.
+
+    Attributes
+    ----------
+    max_keypoints
+        Budget an image, of every frontend.
+    frames
+        At most so many of each sequence; None: all.
+    reference
+        Label of the frontend to which differences are given.
+    odometry
+        Whether the odometry is run.
+    runs
+        Runs of the odometry; run k starts k frames later. The odometry itself is deterministic: the spread over its
+        runs is what the choice of the first frame changes.
+    """
+
+    max_keypoints: int = 1000
+    frames: int | None = None
+    reference: str = "orb"
+    odometry: bool = True
+    runs: int = 3
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """One run of an odometry or of a whole SLAM system: its poses (N, 4, 4), NaN where lost, and their scores."""
+
+    label: str
+    stamps_ns: np.ndarray
+    poses: np.ndarray
+    scores: TrajectoryScores
+    milliseconds: float
+    matches: float | None = None
+    inliers: float | None = None
+
+    def values(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            **self.scores.values(),
+            "milliseconds a frame": self.milliseconds,
+            "matches": self.matches,
+            "inliers": self.inliers,
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """What came of one sequence.
+
+    Attributes
+    ----------
+    recording
+        The features.
+    scores
+        By label: plain values for JSON.
+    runs
+        Of the odometry, by label.
+    odometry_note
+        Why there is no odometry, or an empty text.
+    systems
+        Runs of other SLAM systems on the same frames, by name.
+    """
+
+    recording: Recording
+    scores: dict[str, dict[str, Any]]
+    runs: dict[str, list[Run]] = field(default_factory=dict)
+    odometry_note: str = ""
+    systems: dict[str, Run] = field(default_factory=dict)
+
+    def values(self) -> dict[str, Any]:
+        """The whole comparison as plain values for JSON."""
+        recording = self.recording
+        return {
+            "frames": len(recording.stamps_ns),
+            "seconds": float(recording.stamps_ns[-1] - recording.stamps_ns[0]) / 1e9,
+            "image_size": list(recording.image_size),
+            "depth": recording.depth_source,
+            "ground_truth": recording.has_truth,
+            "notes": recording.notes + ([self.odometry_note] if self.odometry_note else []),
+            "frontends": self.scores,
+            "systems": {name: run.values() for name, run in self.systems.items()},
+        }
+
+
+def compare(
+    sequence: FrameSequence,
+    frontends: Sequence[Frontend],
+    options: ComparisonOptions,
+    *,
+    progress: Callable[[str], Progress] | None = None,
+) -> Comparison:
+    """Run all frontends on a sequence and score them.
+
+    Scores for which the sequence lacks something are left out, and the recording's notes say so.
+
+    Parameters
+    ----------
+    sequence
+        What they are compared on.
+    frontends
+        With the reference among them, or differences are left out.
+    options
+        What is run.
+    progress
+        Makes, for the name of a stage, a function to be called with what is done and its total.
+
+    Raises
+    ------
+    EvaluationError
+        If the sequence cannot be evaluated at all; see `record`.
+    """
+    stage = progress or (lambda name: lambda done, total: None)
+    total = len(sequence) if options.frames is None else min(options.frames, len(sequence))
+    pairs = spread_pairs(total, _JUDGED_PAIRS, min(GAP, max(total - 1, 1)))
+    rolled = np.unique(np.linspace(0, total - 1, min(_ROLLED_FRAMES, total)).astype(int)).tolist()
+    recording = record(
+        sequence,
+        frontends,
+        max_keypoints=options.max_keypoints,
+        frames=options.frames,
+        keep=[index for pair in pairs for index in pair] + rolled,
+        progress=stage("extract"),
+    )
+    poses: dict[str, list[PoseResult]] = {}
+    judged: dict[str, dict[str, list[float]]] = {}
+    scores: dict[str, dict[str, Any]] = {}
+    report = stage("score")
+    for number, frontend in enumerate(frontends):
+        label = frontend.label
+        features = recording.features[label]
+        entry: dict[str, Any] = {
+            "keypoints": float(np.median([len(found) for found in features])),
+            "milliseconds": _milliseconds(recording, label),
+            "matching": match_statistics(features, pairs),
+        }
+        if recording.camera is not None and recording.has_truth and recording.depth_source != "none":
+            poses[label] = score_measured_pairs(features, recording.poses, recording.camera)
+            if poses[label]:
+                entry["pose"] = {
+                    **summarise_poses(poses[label]),
+                    "matches": float(np.median([result.matches for result in poses[label]])),
+                    "inlier ratio": _inlier_ratio(poses[label]),
+                }
+        judged[label] = _judge(recording, label, pairs)
+        if judged[label]["MMA@3"]:
+            entry["correspondence"] = {name: vars(bootstrap_mean(values)) for name, values in judged[label].items()}
+            entry["correspondence"]["pairs"] = len(judged[label]["MMA@3"])
+        if label in recording.right:
+            entry["stereo"] = stereo_statistics(features, recording.right[label])
+        entry["roll"] = _roll_scores(frontend, options.max_keypoints, [recording.frames[index] for index in rolled])
+        scores[label] = entry
+        report(number + 1, len(frontends))
+    blocks = len({index // POSE_BLOCK for index in range(total)})
+    if blocks >= FEWEST_BLOCKS:
+        _add_differences(scores, poses, judged, [first // POSE_BLOCK for first, _ in pairs], options.reference)
+    elif poses:
+        recording.notes.append(
+            f"{total} frames are too few for intervals of differences; "
+            f"{(FEWEST_BLOCKS - 1) * POSE_BLOCK + 1} or more are needed"
+        )
+    comparison = Comparison(recording, scores)
+    if options.odometry:
+        comparison = _with_odometry(comparison, options, stage)
+    return comparison
+
+
+def verdict(difference: dict[str, float] | Interval | None) -> str:
+    """``better``, ``worse``, or ``tie`` where the 95% interval of a difference holds zero; empty without one."""
+    if difference is None:
+        return ""
+    low, high = (difference.low, difference.high) if isinstance(difference, Interval) else (
+        difference["low"], difference["high"],
+    )  # fmt: skip
+    return "better" if low > 0 else "worse" if high < 0 else "tie"
+
+
+def match_statistics(features: Sequence[Features], pairs: Sequence[tuple[int, int]]) -> dict[str, float]:
+    """Medians over pairs of frames: mutual matches, and the share of them that one epipolar geometry explains."""
+    counts, ratios = [], []
+    for first, second in pairs:
+        matches = match(features[first], features[second])
+        counts.append(len(matches))
+        if len(matches) < _FEWEST_FOR_EPIPOLAR:
+            ratios.append(0.0)
+            continue
+        cv2.setRNGSeed(0)
+        _, inliers = cv2.findFundamentalMat(
+            features[first].uv[matches.index_a], features[second].uv[matches.index_b],
+            cv2.USAC_MAGSAC, _EPIPOLAR_PIXELS, 0.999, 2000,
+        )  # fmt: skip
+        ratios.append(0.0 if inliers is None else float(np.mean(inliers)))
+    return {
+        "pairs": len(pairs),
+        "matches": float(np.median(counts)) if counts else 0.0,
+        "inlier ratio": float(np.median(ratios)) if ratios else 0.0,
+    }
+
+
+def stereo_statistics(left: Sequence[Features], right: Sequence[Features]) -> dict[str, float]:
+    """Of rectified pairs: share of mutual matches in the same row with a positive disparity, and their number.
+
+    The same row means within `ROW_TOLERANCE` pixels.
+    """
+    indices = np.unique(np.linspace(0, len(left) - 1, min(len(left), _STEREO_FRAMES)).astype(int))
+    shares, counts, measured = [], [], []
+    for index in indices:
+        matches = match(left[index], right[index])
+        difference = left[index].uv[matches.index_a] - right[index].uv[matches.index_b]
+        good = (np.abs(difference[:, 1]) < ROW_TOLERANCE) & (difference[:, 0] > 0)
+        shares.append(float(good.mean()) if len(good) else 0.0)
+        counts.append(int(good.sum()))
+        measured.append(int(np.isfinite(left[index].depth).sum()))
+    return {
+        "pairs": len(indices),
+        "row share": float(np.mean(shares)),
+        "row matches": float(np.median(counts)),
+        "with depth": float(np.median(measured)),
+    }
+
+
+def _milliseconds(recording: Recording, label: str) -> dict[str, float]:
+    seconds = 1e3 * recording.seconds[label]
+    total = seconds.sum(axis=1)
+    return {
+        **{stage: float(np.median(seconds[:, number])) for number, stage in enumerate(STAGES)},
+        "total": float(np.median(total)),
+        "p95": float(np.percentile(total, 95)),
+    }
+
+
+def _inlier_ratio(results: Sequence[PoseResult]) -> float:
+    return float(np.median([result.inliers / result.matches if result.matches else 0.0 for result in results]))
+
+
+def _judge(recording: Recording, label: str, pairs: Sequence[tuple[int, int]]) -> dict[str, list[float]]:
+    """Repeatability and matching accuracy of the pairs whose geometry is known."""
+    values: dict[str, list[float]] = {"MMA@3": [], "MMA@5": [], "repeatability@3": [], "matching share": []}
+    for first, second in pairs:
+        frames = recording.frames[first], recording.frames[second]
+        known = all(frame.depth is not None and frame.pose is not None for frame in frames)
+        if not known or recording.camera is None:
+            continue
+        features = recording.features[label][first], recording.features[label][second]
+        score = score_frames(features, *frames, recording.camera)
+        values["MMA@3"].append(score.accuracy[0])
+        values["MMA@5"].append(score.accuracy[1])
+        values["repeatability@3"].append(score.repeatability)
+        values["matching share"].append(score.accuracy[0] * score.judged / score.keypoints if score.keypoints else 0.0)
+    return values
+
+
+def _roll_scores(frontend: Frontend, budget: int, frames: Sequence[Frame]) -> dict[str, Any]:
+    """Matching under roll alone, of frames of the sequence turned about their middle."""
+    scores: dict[int, list[HomographyScores]] = {roll: [] for roll in ROLLS}
+    with frontend.create(budget) as extractor:
+        for frame in frames:
+            options = SyntheticOptions(size=(frame.gray.shape[1], frame.gray.shape[0]))
+            upright = extractor.extract(frame.gray)
+            for roll in ROLLS:
+                rng = np.random.default_rng([8, frame.index])
+                pair = synthetic_pair(frame.gray, rng, options, name=str(frame.index), roll=roll)
+                turned = extractor.extract(pair.second)
+                scores[roll].append(score_pair(upright, turned, pair.homography, estimate=False))
+    return {
+        str(roll): {
+            "matching share": float(np.mean([correct_share(score) for score in made])),
+            "MMA@3": float(np.mean([score.accuracy[0] for score in made])),
+        }
+        for roll, made in scores.items()
+    }
+
+
+def _add_differences(
+    scores: dict[str, dict[str, Any]],
+    poses: dict[str, list[PoseResult]],
+    judged: dict[str, dict[str, list[float]]],
+    blocks: Sequence[int],
+    reference: str,
+) -> None:
+    if reference not in scores:
+        return
+    for label, entry in scores.items():
+        if label == reference:
+            continue
+        if "pose" in entry and poses.get(reference):
+            entry["pose"]["difference"] = pose_difference(poses[label], poses[reference])
+        if "correspondence" in entry:
+            entry["correspondence"]["difference"] = {
+                name: vars(paired_difference(values, judged[reference][name], blocks[: len(values)]))
+                for name, values in judged[label].items()
+            }
+
+
+def _with_odometry(comparison: Comparison, options: ComparisonOptions, stage: Callable[[str], Progress]) -> Comparison:
+    recording = comparison.recording
+    if recording.camera is None or recording.depth_source == "none":
+        return comparison
+    runs: dict[str, list[Run]] = {}
+    report = stage("odometry")
+    total = options.runs * len(recording.features)
+    try:
+        for label in recording.features:
+            runs[label] = []
+            for start in range(min(options.runs, len(recording.stamps_ns) - 1)):
+                runs[label].append(run_odometry_once(recording, label, start))
+                report(len(runs) * options.runs - options.runs + start + 1, total)
+    except GCNv2Error as error:
+        note = f"no odometry: {error}"
+        return Comparison(recording, comparison.scores, odometry_note=note, systems=comparison.systems)
+    for label, made in runs.items():
+        comparison.scores[label]["odometry"] = summarise_runs(
+            made, runs.get(options.reference), label, options.reference
+        )
+    return Comparison(recording, comparison.scores, runs, systems=comparison.systems)
+
+
+def run_odometry_once(recording: Recording, label: str, start: int = 0) -> Run:
+    """Run the odometry on the features of one frontend, from the frame `start`.
+
+    Raises
+    ------
+    GCNv2Error
+        If the odometry cannot run, such as for a library that is missing.
+    """
+    from ..odometry import OdometryOptions, run_odometry
+
+    camera = recording.camera
+    if camera is None:
+        raise GCNv2Error(f"{recording.name} has no calibration, which the odometry needs")
+    settings = OdometryOptions()
+    if recording.depth_source == "stereo" and recording.baseline:
+        # A disparity is good to about half a pixel.
+        settings = OdometryOptions(inverse_depth_sigma=0.5 / (camera.fx * recording.baseline))
+    stamps = recording.stamps_ns[start:]
+    began = time.perf_counter()
+    trajectory = run_odometry(zip(stamps.tolist(), recording.features[label][start:]), camera, settings)
+    milliseconds = 1e3 * (time.perf_counter() - began) / len(stamps)
+    # The inliers of a keyframe count the points that it adds.
+    tracked = [result for result in trajectory.results if result.tracked and not result.keyframe]
+    return Run(
+        label=label,
+        stamps_ns=stamps,
+        poses=trajectory.poses,
+        scores=score_trajectory(stamps, trajectory.poses, recording.truth[start:]),
+        milliseconds=milliseconds,
+        matches=float(np.median([result.matches for result in tracked])) if tracked else 0.0,
+        inliers=float(np.median([result.inliers for result in tracked])) if tracked else 0.0,
+    )
+
+
+def summarise_runs(runs: Sequence[Run], reference: Sequence[Run] | None, label: str, against: str) -> dict[str, Any]:
+    """Means over runs with their lowest and highest, and whether the difference from the reference exceeds the spread.
+
+    The spread is the larger of both frontends' ranges over their runs.
+    """
+    summary: dict[str, Any] = {"runs": [run.values() for run in runs]}
+    for name in ("ate", "rpe_translation", "rpe_rotation", "tracked_share", "about_mean", "losses"):
+        values = _values(runs, name)
+        if not values:
+            summary[name] = None
+            continue
+        summary[name] = {"mean": float(np.mean(values)), "low": min(values), "high": max(values)}
+        theirs = _values(reference, name) if reference and label != against else []
+        if theirs:
+            difference = float(np.mean(values) - np.mean(theirs))
+            spread = max(max(values) - min(values), max(theirs) - min(theirs))
+            summary[name]["difference"] = difference
+            summary[name]["spread"] = spread
+            summary[name]["exceeds spread"] = abs(difference) > spread
+    summary["milliseconds a frame"] = float(np.mean([run.milliseconds for run in runs]))
+    return summary
+
+
+def _values(runs: Sequence[Run], name: str) -> list[float]:
+    values = [getattr(run.scores, name) for run in runs]
+    # A mean over the runs that went well would leave out those that did not.
+    return [] if any(value is None for value in values) else [float(value) for value in values]

@@ -1,0 +1,339 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The node ``gcnv2_odometry``: features with depth in, the camera's motion out.
+
+It needs nothing but the features messages: their viewing rays stand for the calibration. The subscription's history is
+the queue: while one frame is worked on, the middleware keeps the newest that came meanwhile, or all of them.
+"""
+
+from __future__ import annotations
+
+import array
+import math
+from typing import Any
+
+import cv2
+import numpy as np
+import rclpy
+from builtin_interfaces.msg import Time
+from geometry_msgs.msg import Point, PoseStamped, Quaternion, TransformStamped, Twist, Vector3
+from nav_msgs.msg import Odometry as OdometryMessage
+from nav_msgs.msg import Path
+from numpy.typing import NDArray
+from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
+from rclpy.executors import ExternalShutdownException
+from rclpy.logging import get_logger
+from rclpy.node import Node
+from sensor_msgs.msg import PointCloud2, PointField
+from std_msgs.msg import Header
+
+from ..camera import Camera
+from ..errors import GCNv2Error
+from ..geometry import invert_pose, transform_points
+from ..odometry import Odometry, OdometryOptions, TrackResult
+from ..vocabulary import load_vocabulary
+from .features_msg import FeaturesMessageError, ReceivedFeatures, decode_features
+from .parameter_spec import ParameterSpec
+from .qos import volatile_qos
+
+try:
+    from tf2_msgs.msg import TFMessage
+except ImportError:  # Where ROS 2 comes from a package index, it has no wheel.
+    TFMessage = None
+
+NODE_NAME = "gcnv2_odometry"
+
+_DEFAULTS = OdometryOptions()
+_RELIABILITY = ("best_effort", "reliable")
+_THROTTLE_SECONDS = 5.0
+_MINIMUM_RAYS = 8
+
+# Axes of the first optical frame (x right, y down, z forward) as a body's (x forward, y left, z up; REP 103).
+_BODY_FROM_OPTICAL = np.array(
+    [[0.0, 0.0, 1.0, 0.0], [-1.0, 0.0, 0.0, 0.0], [0.0, -1.0, 0.0, 0.0], [0.0, 0.0, 0.0, 1.0]]
+)
+
+ODOMETRY_PARAMETERS: tuple[ParameterSpec, ...] = (
+    ParameterSpec("odom_frame", "odom", "Frame in which poses are given: x forward, z up from the first keyframe."),
+    ParameterSpec("publish_tf", True, "Publish the transform from odom_frame to the features' frame on /tf."),
+    ParameterSpec(
+        "queue",
+        "latest",
+        "latest: the newest features wait, older ones are dropped. all: every message waits, for replay.",
+        choices=("latest", "all"),
+    ),
+    ParameterSpec(
+        "subscribe_reliability",
+        "reliable",
+        "QoS of the features subscription; reliable never matches a best-effort publisher.",
+        choices=_RELIABILITY,
+    ),
+    ParameterSpec(
+        "path_length",
+        1000,
+        "Latest poses in the path; 0: no path.",
+        minimum=0,
+        maximum=1_000_000,
+    ),
+    ParameterSpec(
+        "vocabulary",
+        "",
+        "Vocabulary file that helps to recognise places after a loss; empty: descriptors are matched instead.",
+    ),
+    ParameterSpec(
+        "min_inliers",
+        _DEFAULTS.min_inliers,
+        "A pose counts only if at least so many points agree with it.",
+        minimum=6,
+        maximum=10000,
+    ),
+    ParameterSpec(
+        "search_radius",
+        _DEFAULTS.search_radius,
+        "Pixels around a point's predicted place within which it is looked for.",
+        minimum=1.0,
+        maximum=10000.0,
+    ),
+    ParameterSpec(
+        "max_hamming_distance",
+        _DEFAULTS.max_hamming_distance,
+        "Binary descriptors that differ in more bits are no match.",
+        minimum=0,
+        maximum=4096,
+    ),
+    ParameterSpec(
+        "inverse_depth_sigma",
+        _DEFAULTS.inverse_depth_sigma,
+        "Standard deviation of 1 / depth in 1/m; stereo: disparity error / (focal length * baseline).",
+        minimum=1e-6,
+        maximum=10.0,
+    ),
+    ParameterSpec(
+        "max_depth",
+        _DEFAULTS.max_depth,
+        "Metres; farther measurements are taken as unknown.",
+        minimum=0.01,
+        maximum=1e6,
+    ),
+    ParameterSpec(
+        "window",
+        _DEFAULTS.window,
+        "Keyframes whose points are looked for, and which are refined together.",
+        minimum=2,
+        maximum=100,
+    ),
+    ParameterSpec(
+        "max_keyframes",
+        _DEFAULTS.max_keyframes,
+        "Beyond it the oldest keyframe is forgotten.",
+        minimum=2,
+        maximum=1_000_000,
+    ),
+)
+"""Every parameter of the node; all are read when it starts."""
+
+_OPTION_NAMES = (
+    "min_inliers", "search_radius", "max_hamming_distance", "inverse_depth_sigma", "max_depth", "window",
+    "max_keyframes",
+)  # fmt: skip
+_QUEUE_DEPTHS = {"latest": 1, "all": 2000}
+
+
+class OdometryNode(Node):
+    """The node; see the module's description and `ODOMETRY_PARAMETERS`.
+
+    Raises
+    ------
+    GCNv2Error
+        If a parameter is wrong, the vocabulary cannot be read, or gtsam is not installed.
+    """
+
+    def __init__(self, **node_arguments: Any) -> None:
+        super().__init__(NODE_NAME, **node_arguments)
+        values = _declared(self)
+        self._odom_frame = str(values["odom_frame"])
+        self._path_length = int(values["path_length"])
+        self._options = OdometryOptions(**{name: values[name] for name in _OPTION_NAMES})
+        self._vocabulary = load_vocabulary(values["vocabulary"]) if values["vocabulary"] else None
+        # Made from the first message with rays; now only to fail early if something is missing.
+        Odometry(Camera(2, 2, 1.0, 1.0, 0.5, 0.5), self._options)
+        self._odometry: Odometry | None = None
+        self._latest: TrackResult | None = None
+        self._path: list[PoseStamped] = []
+        self._transforms: Any = None
+        if values["publish_tf"] and TFMessage is None:
+            self.get_logger().warning("tf2_msgs is not installed, so no transform is published; publish_tf: false")
+        elif values["publish_tf"]:
+            self._transforms = self.create_publisher(TFMessage, "/tf", volatile_qos("reliable", 100))
+        self._poses = self.create_publisher(OdometryMessage, "~/odometry", volatile_qos("reliable", 100))
+        self._paths = self.create_publisher(Path, "~/path", volatile_qos("reliable", 1))
+        self._points = self.create_publisher(PointCloud2, "~/map_points", volatile_qos("reliable", 1))
+        qos = volatile_qos(str(values["subscribe_reliability"]), _QUEUE_DEPTHS[str(values["queue"])])
+        subscription = self.create_subscription(PointCloud2, "features", self._on_features, qos)
+        self.get_logger().info(f"active: features from {subscription.topic_name}")
+
+    def _on_features(self, message: PointCloud2) -> None:
+        try:
+            received = decode_features(message)
+            if self._latest is not None and received.stamp_ns < self._latest.stamp_ns:
+                self.get_logger().warning("time went back: the odometry starts anew")
+                self._odometry, self._latest = None, None
+                self._path.clear()
+            self._odometry = self._odometry or self._begin(received)
+            if self._odometry is not None:
+                self._track(self._odometry, received)
+        except GCNv2Error as error:
+            self.get_logger().error(f"a features message is dropped: {error}", throttle_duration_sec=_THROTTLE_SECONDS)
+
+    def _begin(self, received: ReceivedFeatures) -> Odometry | None:
+        """The odometry for the camera that the rays tell; None if they do not."""
+        known = np.asarray(np.isfinite(received.rays).all(axis=1))
+        if known.sum() >= _MINIMUM_RAYS:
+            camera = camera_of_rays(received.features.uv[known], received.rays[known])
+            return Odometry(camera, self._options, vocabulary=self._vocabulary)
+        if len(known) and not known.any():
+            self.get_logger().warning(
+                "the features have no viewing rays: the frontend has no calibration (camera_info)",
+                throttle_duration_sec=_THROTTLE_SECONDS,
+            )
+        return None
+
+    def _track(self, odometry: Odometry, received: ReceivedFeatures) -> None:
+        features = received.features
+        result = odometry.track(features, received.stamp_ns, rays=received.rays)
+        if result.pose is None:
+            known = int(np.isfinite(features.depth).sum())
+            self.get_logger().warning(
+                f"lost: {len(features)} features, {known} with depth", throttle_duration_sec=_THROTTLE_SECONDS
+            )
+        else:
+            self._publish(odometry, result, result.pose, received.header)
+        self._latest = result
+
+    def _publish(self, odometry: Odometry, result: TrackResult, optical: NDArray[np.float64], header: Header) -> None:
+        pose = _BODY_FROM_OPTICAL @ optical
+        stamped = Header(stamp=header.stamp, frame_id=self._odom_frame)
+        message = OdometryMessage(header=stamped, child_frame_id=header.frame_id)
+        message.pose.pose.position, message.pose.pose.orientation = _position(pose), _orientation(pose)
+        if self._latest is not None and self._latest.pose is not None:
+            seconds = (result.stamp_ns - self._latest.stamp_ns) * 1e-9
+            message.twist.twist = _twist(invert_pose(self._latest.pose) @ optical, seconds)
+        self._poses.publish(message)
+        if self._transforms is not None:
+            transform = TransformStamped(header=stamped, child_frame_id=header.frame_id)
+            transform.transform.translation = Vector3(x=pose[0, 3], y=pose[1, 3], z=pose[2, 3])
+            transform.transform.rotation = _orientation(pose)
+            self._transforms.publish(TFMessage(transforms=[transform]))
+        if self._path_length:
+            self._path.append(PoseStamped(header=stamped, pose=message.pose.pose))
+            del self._path[: -self._path_length]
+            if self._paths.get_subscription_count():
+                self._paths.publish(Path(header=stamped, poses=self._path))
+        if result.keyframe and self._points.get_subscription_count():
+            points = transform_points(_BODY_FROM_OPTICAL, odometry.points)
+            self._points.publish(_cloud(points, header.stamp, self._odom_frame))
+
+
+def camera_of_rays(uv: NDArray[np.floating], rays: NDArray[np.floating]) -> Camera:
+    """The pinhole that fits pixels and their viewing rays best, for the scale of errors in pixels.
+
+    Parameters
+    ----------
+    uv
+        (N, 2) pixels.
+    rays
+        (N, 3), z = 1.
+
+    Raises
+    ------
+    FeaturesMessageError
+        If no pinhole fits: the rays are not those of the pixels.
+    """
+    fitted = []
+    for axis in range(2):
+        unknowns = np.column_stack([rays[:, axis], np.ones(len(rays))]).astype(np.float64)
+        fitted.append(np.linalg.lstsq(unknowns, uv[:, axis].astype(np.float64), rcond=None)[0])
+    (fx, cx), (fy, cy) = fitted
+    if min(fx, fy) <= 0:
+        raise FeaturesMessageError(
+            f"the rays x, y, z do not go with the pixels u, v: the focal lengths would be {fx:g} and {fy:g}"
+        )
+    width, height = (max(math.ceil(float(extent)) + 1, 1) for extent in np.max(uv, axis=0))
+    return Camera(width, height, fx, fy, cx, cy)
+
+
+def _declared(node: Node) -> dict[str, Any]:
+    """Declare the parameters; their values by name."""
+    values: dict[str, Any] = {}
+    for spec in ODOMETRY_PARAMETERS:
+        try:
+            given: Any = node.declare_parameter(spec.name, spec.default, spec.descriptor()).value
+        except (InvalidParameterTypeException, InvalidParameterValueException) as error:
+            raise GCNv2Error(f"the parameter {spec.name!r} is not usable: {error}") from error
+        values[spec.name] = spec.checked(given)
+    return values
+
+
+def _position(pose: NDArray[np.float64]) -> Point:
+    return Point(x=pose[0, 3], y=pose[1, 3], z=pose[2, 3])
+
+
+def _orientation(pose: NDArray[np.float64]) -> Quaternion:
+    turn = cv2.Rodrigues(pose[:3, :3])[0].ravel()
+    angle = float(np.linalg.norm(turn))
+    # sin(angle / 2) / angle, which is one half where there is no turn.
+    x, y, z = (turn * 0.5 * np.sinc(angle / (2 * math.pi))).tolist()
+    return Quaternion(x=x, y=y, z=z, w=math.cos(angle / 2))
+
+
+def _twist(motion: NDArray[np.float64], seconds: float) -> Twist:
+    """Mean velocity of a motion (the later frame in the earlier one), in the later optical frame."""
+    linear = motion[:3, :3].T @ motion[:3, 3] / seconds
+    angular = cv2.Rodrigues(motion[:3, :3])[0].ravel() / seconds
+    return Twist(
+        linear=Vector3(x=linear[0], y=linear[1], z=linear[2]),
+        angular=Vector3(x=angular[0], y=angular[1], z=angular[2]),
+    )
+
+
+def _cloud(points: NDArray[np.float64], stamp: Time, frame_id: str) -> PointCloud2:
+    """Points (N, 3) as a PointCloud2 of x, y, z, float32."""
+    data = array.array("B")
+    data.frombytes(points.astype("<f4").tobytes())
+    message = PointCloud2(
+        header=Header(stamp=stamp, frame_id=frame_id),
+        height=1,
+        width=len(points),
+        fields=[
+            PointField(name=name, offset=4 * index, datatype=PointField.FLOAT32, count=1)
+            for index, name in enumerate("xyz")
+        ],
+        is_bigendian=False,
+        point_step=12,
+        row_step=12 * len(points),
+        is_dense=True,
+    )
+    message.data = data
+    return message
+
+
+def main(args: list[str] | None = None) -> int:
+    """Run the node until it is told to stop; returns the exit code, 1 if the node cannot start."""
+    node: OdometryNode | None = None
+    try:
+        rclpy.init(args=args)
+        node = OdometryNode()
+        rclpy.spin(node)
+    except GCNv2Error as error:
+        get_logger(NODE_NAME).fatal(f"cannot start: {error}")
+        return 1
+    except (KeyboardInterrupt, ExternalShutdownException):
+        pass
+    finally:
+        if node is not None:
+            node.destroy_node()
+        rclpy.try_shutdown()
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

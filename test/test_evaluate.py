@@ -1,0 +1,190 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`gcnv2 evaluate`: the judge ranks what is known to be better higher, and its figures are those of evo."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from gcnv2_ros.cli.main import main
+from gcnv2_ros.cli.sequence_argument import open_described
+from gcnv2_ros.evaluation.benchmark import pose_difference
+from gcnv2_ros.evaluation.comparison import ComparisonOptions, compare, verdict
+from gcnv2_ros.evaluation.correspondence import true_positions
+from gcnv2_ros.evaluation.frontends import parse_frontend
+from gcnv2_ros.evaluation.homography import EvaluationError
+from gcnv2_ros.evaluation.pose import score_measured_pairs
+from gcnv2_ros.evaluation.recording import record
+from gcnv2_ros.features import Features
+from gcnv2_ros.sequences import Frame, RoomOptions, Sequence, SequenceError, SyntheticRoom
+
+SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+ROOM = "room:width=160,height=120,frames=8,seed=4,rate=5"
+
+
+class Frames(Sequence):
+    """Frames of the room, changed."""
+
+    def __init__(self, **changes: Any) -> None:
+        room = SyntheticRoom(RoomOptions(width=160, height=120, frames=3, seed=4))
+        self.name = "clip"
+        self.camera = None if changes.pop("uncalibrated", False) else room.camera  # type: ignore[assignment]
+        self.frames = [replace(frame, **changes) for frame in room]
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    def __getitem__(self, index: int) -> Frame:
+        return self.frames[self._position(index)]
+
+
+def flipped(features: list[Features], share: float) -> list[Features]:
+    rng = np.random.default_rng(0)
+    return [
+        found.with_arrays(descriptors=found.descriptors ^ np.packbits(rng.random((len(found), 256)) < share, axis=1))
+        for found in features
+    ]
+
+
+@pytest.mark.slow
+def test_the_judge_ranks_orb_by_its_keypoints_and_its_bits_on_real_frames() -> None:
+    clip = SHARED / "tum_fr1_rpy_clip"
+    if not clip.exists():
+        pytest.skip("the clip of TUM freiburg1_rpy is not on this machine")
+    sequence = open_described(f"{clip}@clock_offset=-0.011")
+    orb = parse_frontend("orb")
+    many, few = (record(sequence, [orb], max_keypoints=count) for count in (1000, 250))
+    assert sequence.camera is not None
+    variants = {"1000": many.features["orb"], "250": few.features["orb"]}
+    variants["flipped"] = flipped(many.features["orb"], 0.2)
+    results = {
+        name: score_measured_pairs(features, many.poses, sequence.camera, gaps=(10, 20))
+        for name, features in variants.items()
+    }
+    for name in ("250", "flipped"):
+        difference = pose_difference(results[name], results["1000"])
+        assert verdict(difference["area"]) == "worse", (name, difference)
+        assert difference["success"]["mean"] < 0
+
+
+def test_the_judge_ranks_orb_in_the_room() -> None:
+    room = SyntheticRoom(RoomOptions(width=320, height=240, frames=26, seed=3, rate=8, noise=6))
+    orb = parse_frontend("orb")
+    many, few = (record(room, [orb], max_keypoints=count) for count in (1000, 60))
+    variants = {"many": many.features["orb"], "few": few.features["orb"]}
+    variants["flipped"] = flipped(many.features["orb"], 0.2)
+    area = {
+        name: np.mean(
+            [result.area for result in score_measured_pairs(features, many.poses, room.camera, gaps=(10, 15))]
+        )
+        for name, features in variants.items()
+    }
+    assert area["many"] > area["flipped"] > 0
+    assert area["many"] > area["few"]
+
+
+def test_the_room_s_true_positions_are_where_the_points_are() -> None:
+    room = SyntheticRoom(RoomOptions(width=160, height=120, frames=5, seed=4))
+    first, second = room[0], room[4]
+    rng = np.random.default_rng(0)
+    uv = np.rint(rng.uniform((2, 2), (157, 117), (200, 2))).astype(np.float32)
+    features = Features(uv, np.zeros(200), np.zeros((200, 32), np.uint8), (160, 120))
+    same, visible = true_positions(features, first, first, room.camera)
+    assert visible.mean() > 0.7
+    np.testing.assert_allclose(same[visible], uv[visible], atol=1e-3)
+    there, visible = true_positions(features, first, second, room.camera)
+    back_features = features.with_arrays(uv=np.nan_to_num(there).astype(np.float32))
+    back, seen = true_positions(back_features, second, first, room.camera)
+    both = visible & seen
+    assert both.mean() > 0.5
+    assert np.median(np.linalg.norm(back[both] - uv[both], axis=1)) < 0.1
+
+
+@pytest.fixture(scope="module")
+def evaluated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of one evaluation with the command line."""
+    pytest.importorskip("evo", reason="evo is not installed")
+    pytest.importorskip("gtsam", reason="gtsam is not installed")
+    out = tmp_path_factory.mktemp("evaluation")
+    arguments = ["evaluate", "orb@160x120", "--sequence", ROOM, "--runs", "1", "--max-keypoints", "200"]
+    assert main([*arguments, "--out", str(out)]) == 0
+    return out
+
+
+def test_the_figures_are_those_of_evo_s_own_command_line(evaluated: Path) -> None:
+    values = json.loads((evaluated / "evaluation.json").read_text())["sequences"]["room-4"]["frontends"]["orb"]
+    ours = values["odometry"]["runs"][0]["ate"]
+    folder = evaluated / "trajectories" / "room-4"
+    program = str(Path(sys.executable).parent / "evo_ape")
+    files = [str(folder / "ground_truth.txt"), str(folder / "orb.txt")]
+    told = subprocess.run([program, "tum", *files, "-a"], capture_output=True, text=True, check=True).stdout
+    found = re.search(r"rmse\s+([\d.]+)", told)
+    assert found is not None, told
+    assert ours == pytest.approx(float(found[1]), abs=2e-6)
+
+
+def test_the_report_stands_alone_and_names_the_reference(evaluated: Path) -> None:
+    page = (evaluated / "report.html").read_text()
+    assert not re.search(r"(?:src|href)=\"(?!data:|#)", page)
+    assert page.count("<svg") >= 4
+    assert page.count("data:image/jpeg") >= 4
+    assert "the reference" in page
+    assert "orb@160x120" in page
+
+
+def test_bags_of_all_formats_give_identical_results(tmp_path: Path) -> None:
+    pytest.importorskip("rosbags", reason="rosbags is not installed")
+    from gcnv2_ros.sequences.bag_writer import write_bag
+
+    room = open_described("room:width=160,height=120,frames=7,seed=4,rate=5")
+    options = ComparisonOptions(max_keypoints=100, odometry=False)
+    results = []
+    for name, kind in (("a.mcap", "mcap"), ("b", "sqlite3"), ("c.bag", "ros1")):
+        write_bag(room, tmp_path / name, bag_format=kind)  # type: ignore[arg-type]
+        values = compare(open_described(str(tmp_path / name)), [parse_frontend("orb")], options).values()
+        del values["frontends"]["orb"]["milliseconds"]
+        results.append(values)
+    assert results[0] == results[1] == results[2]
+    assert results[0]["frontends"]["orb"]["pose"]["pairs"] > 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"pose": None}, "no ground truth"),
+        ({"depth": None}, "no depth"),
+        ({"uncalibrated": True}, "no calibration"),
+    ],
+)
+def test_what_a_sequence_lacks_is_said_and_left_out(changes: dict[str, Any], sentence: str) -> None:
+    options = ComparisonOptions(max_keypoints=50, odometry=False)
+    comparison = compare(Frames(**changes), [parse_frontend("orb")], options)
+    assert any(sentence in note for note in comparison.recording.notes)
+    entry = comparison.scores["orb"]
+    assert "pose" not in entry
+    assert entry["matching"]["matches"] > 5
+
+
+def test_stamps_out_of_order_are_refused() -> None:
+    with pytest.raises(EvaluationError, match="not later than the one before"):
+        record(Frames(stamp_ns=5), [parse_frontend("orb")], max_keypoints=50)
+
+
+def test_a_sequence_is_opened_with_its_options() -> None:
+    assert len(open_described("room:frames=3")) == 3
+    with pytest.raises(SequenceError, match="does not take"):
+        open_described("room:frames=3@clock_offset=-0.01")
+
+
+def test_a_difference_is_a_tie_where_its_interval_holds_zero() -> None:
+    assert verdict({"mean": 0.1, "low": -0.01, "high": 0.2}) == "tie"
+    assert verdict({"mean": 0.1, "low": 0.01, "high": 0.2}) == "better"
+    assert verdict({"mean": -0.1, "low": -0.2, "high": -0.01}) == "worse"

@@ -1,0 +1,271 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Odometry: exact features give exact motion; losses are admitted and recovered from; nothing depends on chance."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+pytest.importorskip("gtsam", reason="gtsam is not installed")
+
+from gcnv2_ros.camera import Camera
+from gcnv2_ros.depth import sample_depth
+from gcnv2_ros.extraction import DecodeOptions, ExtractorOptions, create_extractor
+from gcnv2_ros.features import Features
+from gcnv2_ros.geometry import invert_pose, transform_points
+from gcnv2_ros.matching import match_descriptors
+from gcnv2_ros.odometry import Odometry, OdometryError, OdometryOptions, Trajectory, run_odometry
+from gcnv2_ros.odometry.association import match_near
+from gcnv2_ros.sequences import SyntheticRoom
+from gcnv2_ros.sequences.room import RoomOptions
+from gcnv2_ros.vocabulary import train_vocabulary
+
+WALL_POINTS = 1500
+
+
+@dataclass(frozen=True)
+class TrueFeatures:
+    """Features without error: points on the walls of the synthetic room, seen along its camera's way."""
+
+    room: SyntheticRoom
+    points: np.ndarray
+    descriptors: np.ndarray
+
+    @staticmethod
+    def of(options: RoomOptions) -> TrueFeatures:
+        """Points spread over the walls, each with a descriptor of its own."""
+        room = SyntheticRoom(options)
+        rng = np.random.default_rng(options.seed)
+        points = rng.uniform(-0.5, 0.5, (WALL_POINTS, 3))
+        axes = rng.integers(0, 3, WALL_POINTS)
+        points[np.arange(WALL_POINTS), axes] = rng.choice([-0.5, 0.5], WALL_POINTS)
+        points = (points + np.array([0, 0, 0.5])) * room.room_size()
+        return TrueFeatures(room, points, rng.integers(0, 256, (WALL_POINTS, 32), dtype=np.uint8))
+
+    @property
+    def camera(self) -> Camera:
+        assert self.room.camera is not None
+        return self.room.camera
+
+    def at(self, index: int, *, noise: float = 0.0) -> Features:
+        """What frame `index` sees; `noise` in pixels, drawn anew for each frame."""
+        local = transform_points(invert_pose(self.room.pose(index)), self.points)
+        uv = self.camera.project(local)
+        with np.errstate(invalid="ignore"):
+            seen = (local[:, 2] > 0.1) & ((uv >= 0) & (uv <= (self.camera.width - 1, self.camera.height - 1))).all(1)
+        uv = uv[seen] + noise * np.random.default_rng(index).standard_normal((seen.sum(), 2))
+        return Features(
+            uv,
+            np.ones(len(uv)),
+            self.descriptors[seen],
+            (self.camera.width, self.camera.height),
+            depth=local[seen, 2],
+        )
+
+    def stamp(self, index: int) -> int:
+        return self.room.stamp_ns(index)
+
+    def truth(self, indices: range) -> np.ndarray:
+        """Camera poses relative to the first of `indices`, (N, 4, 4)."""
+        return np.stack([invert_pose(self.room.pose(indices[0])) @ self.room.pose(index) for index in indices])
+
+
+def path_length(poses: np.ndarray) -> float:
+    return float(np.linalg.norm(np.diff(poses[:, :3, 3], axis=0), axis=1).sum())
+
+
+def rotation_between(a: np.ndarray, b: np.ndarray) -> float:
+    """Degrees."""
+    cosine = (np.trace(a[:3, :3].T @ b[:3, :3]) - 1) / 2
+    return float(np.degrees(np.arccos(np.clip(cosine, -1, 1))))
+
+
+@pytest.fixture(scope="module")
+def exact() -> TrueFeatures:
+    return TrueFeatures.of(RoomOptions(frames=90, speed=3.0, distortion=(0.1, -0.05, 0.001, -0.001, 0.0)))
+
+
+def test_exact_features_drift_less_than_a_thousandth_of_the_path(exact: TrueFeatures) -> None:
+    indices = range(len(exact.room))
+    trajectory = run_odometry(((exact.stamp(index), exact.at(index)) for index in indices), exact.camera)
+    truth = exact.truth(indices)
+    assert trajectory.tracked.all()
+    assert sum(result.keyframe for result in trajectory.results) > 3
+    error = np.linalg.norm(trajectory.poses[:, :3, 3] - truth[:, :3, 3], axis=1)
+    assert path_length(truth) > 2.0
+    assert error.max() < 0.001 * path_length(truth)
+    assert max(map(rotation_between, trajectory.poses, truth)) < 0.01
+    for result, pose in zip(trajectory.results, truth):
+        assert result.pose is not None
+        np.testing.assert_allclose(result.pose, pose, atol=2e-3)
+
+
+def test_noise_of_a_pixel_costs_less_than_two_centimetres(exact: TrueFeatures) -> None:
+    indices = range(40)
+    trajectory = run_odometry(((exact.stamp(index), exact.at(index, noise=1.0)) for index in indices), exact.camera)
+    truth = exact.truth(indices)
+    assert trajectory.tracked.all()
+    error = np.linalg.norm(trajectory.poses[:, :3, 3] - truth[:, :3, 3], axis=1)
+    # At 2 to 5 m, one pixel is 5 to 10 mm to the side.
+    assert np.sqrt(np.mean(error**2)) < 0.02
+
+
+def test_the_same_input_gives_the_same_output_bit_for_bit(exact: TrueFeatures) -> None:
+    def run() -> Trajectory:
+        frames = [(exact.stamp(index), exact.at(index, noise=1.0)) for index in range(25)]
+        frames[12] = (frames[12][0], Features.empty((640, 480)))
+        return run_odometry(frames, exact.camera)
+
+    first, second = run(), run()
+    np.testing.assert_array_equal(first.poses, second.poses)
+    for a, b in zip(first.results, second.results):
+        assert (a.matches, a.inliers, a.keyframe, a.tracked) == (b.matches, b.inliers, b.keyframe, b.tracked)
+
+
+@pytest.mark.parametrize("with_vocabulary", [False, True])
+def test_a_lost_camera_finds_a_known_place_again(exact: TrueFeatures, with_vocabulary: bool) -> None:
+    images = [exact.at(index).descriptors for index in range(0, 60, 10)]
+    vocabulary = train_vocabulary(images, branching=8, depth=2) if with_vocabulary else None
+    odometry = Odometry(exact.camera, vocabulary=vocabulary)
+    for index in range(60):
+        assert odometry.track(exact.at(index), exact.stamp(index)).tracked
+    for index in range(60, 65):
+        lost = odometry.track(Features.empty((640, 480)), exact.stamp(index))
+        assert (lost.tracked, lost.pose, lost.inliers) == (False, None, 0)
+        assert odometry.reference is None
+    # Not where it was lost, but where it was long before.
+    back = odometry.track(exact.at(10), exact.stamp(65))
+    assert back.pose is not None
+    np.testing.assert_allclose(back.pose, exact.truth(range(11))[10], atol=2e-3)
+    assert odometry.track(exact.at(11), exact.stamp(66)).tracked
+
+
+def test_an_unknown_place_stays_lost(exact: TrueFeatures) -> None:
+    odometry = Odometry(exact.camera)
+    odometry.track(exact.at(0), 1)
+    elsewhere = exact.at(1)
+    rng = np.random.default_rng(1)
+    strange = elsewhere.with_arrays(descriptors=rng.integers(0, 256, elsewhere.descriptors.shape, dtype=np.uint8))
+    assert not odometry.track(strange, 2).tracked
+    assert odometry.track(exact.at(1), 3).tracked
+
+
+def test_frames_with_little_in_them_are_lost_and_do_no_harm(exact: TrueFeatures) -> None:
+    full = exact.at(0)
+    no_depth = full.with_arrays(depth=np.full(len(full), np.nan))
+    nothing, one = Features.empty((640, 480)), full.select([0])
+    odometry = Odometry(exact.camera)
+    for stamp, features in enumerate([nothing, one, no_depth]):
+        assert not odometry.track(features, stamp).tracked
+    assert odometry.points.shape == (0, 3)
+    assert odometry.track(full, 10).keyframe
+    # Points of known place suffice to track; depth is needed to start alone.
+    assert odometry.track(no_depth, 11).tracked
+    for stamp, features in enumerate([nothing, one, full.select(slice(0, 5))], 12):
+        assert not odometry.track(features, stamp).tracked
+    back = odometry.track(full, 20)
+    assert back.pose is not None
+    np.testing.assert_allclose(back.pose, np.eye(4), atol=1e-5)
+
+
+def test_forgetting_keyframes_bounds_the_map_and_keeps_the_motion(exact: TrueFeatures) -> None:
+    odometry = Odometry(exact.camera, OdometryOptions(window=3, max_keyframes=3, keyframe_share=0.9))
+    made = 0
+    for index in range(50):
+        result = odometry.track(exact.at(index), exact.stamp(index))
+        made += result.keyframe
+        assert result.tracked
+    assert made > 3
+    assert len(odometry.keyframes) == 3
+    np.testing.assert_allclose(result.pose, exact.truth(range(50))[49], atol=5e-3)
+    assert len(odometry.points) < WALL_POINTS
+
+
+def test_rays_stand_for_the_calibration(exact: TrueFeatures) -> None:
+    pinhole = Camera(640, 480, exact.camera.fx, exact.camera.fy, exact.camera.cx, exact.camera.cy)
+    odometry = Odometry(pinhole)
+    for index in range(10):
+        features = exact.at(index)
+        result = odometry.track(features, exact.stamp(index), rays=exact.camera.rays(features.uv))
+    np.testing.assert_allclose(result.pose, exact.truth(range(10))[9], atol=2e-3)
+
+
+def test_wrong_input_is_refused_in_a_sentence(exact: TrueFeatures) -> None:
+    odometry = Odometry(exact.camera)
+    odometry.track(exact.at(0), 5)
+    with pytest.raises(OdometryError, match="does not come after"):
+        odometry.track(exact.at(1), 5)
+    floats = exact.at(1)
+    floats = Features(floats.uv, floats.response, np.zeros((len(floats), 128), np.float32), (640, 480), "l2")
+    with pytest.raises(OdometryError, match="128 columns compared by l2"):
+        odometry.track(floats, 6)
+    with pytest.raises(OdometryError, match="rays"):
+        odometry.track(exact.at(1), 6, rays=np.ones((2, 3)))
+    with pytest.raises(OdometryError, match="min_inliers"):
+        OdometryOptions(min_inliers=0)
+    with pytest.raises(OdometryError, match="max_keyframes"):
+        OdometryOptions(window=9, max_keyframes=8)
+
+
+def test_float_descriptors_serve_as_well(exact: TrueFeatures) -> None:
+    table = np.random.default_rng(0).standard_normal((WALL_POINTS, 16)).astype(np.float32)
+    table /= np.linalg.norm(table, axis=1, keepdims=True)
+    number = {row.tobytes(): index for index, row in enumerate(exact.descriptors)}
+
+    def at(index: int) -> Features:
+        binary = exact.at(index)
+        rows = [number[row.tobytes()] for row in binary.descriptors]
+        return Features(binary.uv, binary.response, table[rows], (640, 480), "l2", depth=binary.depth)
+
+    indices = range(12)
+    trajectory = run_odometry(((exact.stamp(index), at(index)) for index in indices), exact.camera)
+    np.testing.assert_allclose(trajectory.poses, exact.truth(indices), atol=2e-3)
+
+
+def test_orb_in_the_rendered_room_is_tracked_to_two_centimetres() -> None:
+    room = SyntheticRoom(RoomOptions(frames=8, width=320, height=240, texel=0.01))
+    frames = []
+    with create_extractor(ExtractorOptions(model="orb"), DecodeOptions(max_keypoints=400)) as extractor:
+        for frame in room:
+            features = extractor.extract(frame.gray)
+            assert frame.depth is not None
+            depth = sample_depth(frame.depth, features.uv, features.image_size)
+            frames.append((frame.stamp_ns, features.with_arrays(depth=depth)))
+    assert room.camera is not None
+    trajectory = run_odometry(frames, room.camera)
+    assert trajectory.tracked.all()
+    truth = np.stack([invert_pose(room.pose(0)) @ room.pose(index) for index in range(len(room))])
+    error = np.linalg.norm(trajectory.poses[:, :3, 3] - truth[:, :3, 3], axis=1)
+    assert path_length(truth) > 0.05
+    assert np.sqrt(np.mean(error**2)) < 0.02
+
+
+@given(seed=st.integers(0, 10_000), points=st.integers(0, 40), keypoints=st.integers(0, 40))
+@settings(max_examples=25)
+def test_matching_within_any_distance_is_matching_by_descriptors_alone(seed: int, points: int, keypoints: int) -> None:
+    rng = np.random.default_rng(seed)
+    # Few distinct bytes, so that ties and near neighbours occur.
+    a = rng.integers(0, 3, (points, 32), dtype=np.uint8)
+    b = rng.integers(0, 3, (keypoints, 32), dtype=np.uint8)
+    expected, pixels = rng.uniform(0, 100, (points, 2)), rng.uniform(0, 100, (keypoints, 2))
+    near = match_near(a, expected, b, pixels, metric="hamming", radius=1e3, ratio=0.9, max_distance=30)
+    all_of_them = match_descriptors(a, b, ratio=0.9, max_distance=30)
+    np.testing.assert_array_equal(near.index_a, all_of_them.index_a)
+    np.testing.assert_array_equal(near.index_b, all_of_them.index_b)
+    np.testing.assert_array_equal(near.distance, all_of_them.distance)
+
+
+@given(seed=st.integers(0, 10_000))
+@settings(max_examples=25)
+def test_matches_lie_within_the_radius_and_points_without_a_place_have_none(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    expected, pixels = rng.uniform(0, 100, (20, 2)), rng.uniform(0, 100, (30, 2))
+    expected[3] = np.nan
+    same = rng.integers(0, 256, (30, 32), dtype=np.uint8)
+    found = match_near(same[:20], expected, same, pixels, metric="hamming", radius=20.0, ratio=1.0, max_distance=None)
+    assert 3 not in found.index_a
+    assert (np.linalg.norm(expected[found.index_a] - pixels[found.index_b], axis=1) <= 20.0).all()

@@ -1,0 +1,183 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The odometry node as its users meet it: a process of its own, real DDS, features in, motion out."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("rclpy", reason="ROS 2 is not installed")
+pytest.importorskip("gtsam", reason="gtsam is not installed")
+
+from nav_msgs.msg import Odometry as OdometryMessage
+from nav_msgs.msg import Path as PathMessage
+from ros_helpers import REPOSITORY, TIMEOUT, Probe
+from sensor_msgs.msg import PointCloud2
+from std_msgs.msg import Header
+
+from gcnv2_ros.camera import Camera
+from gcnv2_ros.features import Features
+from gcnv2_ros.geometry import pose_from_quaternion
+from gcnv2_ros.ros.features_msg import encode_features
+from gcnv2_ros.ros.odometry_node import ODOMETRY_PARAMETERS, camera_of_rays
+from gcnv2_ros.ros.parameter_spec import ParameterSpec
+
+NAME = "/gcnv2_odometry"
+CAMERA = Camera(640, 480, 500.0, 510.0, 310.0, 250.0, "plumb_bob", (0.1, -0.05, 0.001, -0.001, 0.0))
+STEP = 0.01
+
+_RNG = np.random.default_rng(0)
+POINTS = _RNG.uniform((-1.0, -0.7, 2.0), (1.0, 0.7, 3.0), (300, 3))
+DESCRIPTORS = _RNG.integers(0, 256, (300, 32), dtype=np.uint8)
+
+
+def message_at(step: int, *, with_rays: bool = True, empty: bool = False) -> PointCloud2:
+    """Features of a camera that moves `STEP` metres to the right with each step, one step a tenth of a second."""
+    local = POINTS - (STEP * step, 0.0, 0.0)
+    features = Features(
+        CAMERA.project(local), np.ones(len(local)), DESCRIPTORS, (CAMERA.width, CAMERA.height), depth=local[:, 2]
+    )
+    if empty:
+        features = features.select(slice(0, 0))
+    header = Header(frame_id="camera_optical")
+    header.stamp.sec, header.stamp.nanosec = 10 + step // 10, (step % 10) * 100_000_000
+    return encode_features(features, header, CAMERA.rays(features.uv) if with_rays else None)
+
+
+class OdometryProcess:
+    """``gcnv2_odometry`` as a process."""
+
+    def __init__(self, log: Path, *parameters: str) -> None:
+        command = [sys.executable, "-m", "gcnv2_ros.ros.odometry_node", "--ros-args"]
+        for parameter in parameters:
+            command += ["-p", parameter]
+        environment = {**os.environ, "RCUTILS_LOGGING_USE_STDOUT": "1", "RCUTILS_LOGGING_BUFFERED_STREAM": "0"}
+        environment["PYTHONPATH"] = os.pathsep.join([str(REPOSITORY), *filter(None, [os.environ.get("PYTHONPATH")])])
+        self._log = log
+        with log.open("w") as stream:
+            self.process = subprocess.Popen(command, stdout=stream, stderr=subprocess.STDOUT, env=environment)
+
+    @property
+    def log(self) -> str:
+        """What the process has printed."""
+        return self._log.read_text()
+
+
+@pytest.fixture(scope="module")
+def probe() -> Iterator[Probe]:
+    with Probe(NAME) as probe:
+        yield probe
+
+
+@pytest.fixture(scope="module")
+def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OdometryProcess]:
+    log = tmp_path_factory.mktemp("odometry") / "log.txt"
+    node = OdometryProcess(log, "queue:=all", "odom_frame:=world", "path_length:=5", "publish_tf:=true")
+    try:
+        yield node
+        node.process.send_signal(signal.SIGINT)
+        assert node.process.wait(TIMEOUT) == 0, node.log
+        assert "Traceback" not in node.log, node.log
+    finally:
+        if node.process.poll() is None:
+            node.process.kill()
+        node.process.wait()
+
+
+def pose_of(message: OdometryMessage) -> np.ndarray:
+    position, turn = message.pose.pose.position, message.pose.pose.orientation
+    return pose_from_quaternion((position.x, position.y, position.z), (turn.x, turn.y, turn.z, turn.w))
+
+
+def test_features_give_odometry_path_and_map_points(node: OdometryProcess, probe: Probe) -> None:
+    odometry = probe.collect(OdometryMessage, f"{NAME}/odometry")
+    paths = probe.collect(PathMessage, f"{NAME}/path")
+    clouds = probe.collect(PointCloud2, f"{NAME}/map_points")
+    features = probe.publisher(PointCloud2, "/features")
+    for topic in ("odometry", "path", "map_points"):
+        probe.wait_for(lambda topic=topic: probe.node.count_publishers(f"{NAME}/{topic}"), f"the topic {topic}")
+    # Subscriptions match in both directions a moment after they are seen; messages without rays do not start the map.
+    probe.comes_true(lambda: False, 1.0)
+    features.publish(message_at(0, with_rays=False))
+    features.publish(message_at(1, empty=True))
+    for step in range(2, 12):
+        features.publish(message_at(step))
+    probe.wait_for(lambda: len(odometry) == 10 and paths and clouds, "ten poses, a path and points")
+
+    assert [message.header.stamp.nanosec for message in odometry[:3]] == [200_000_000, 300_000_000, 400_000_000]
+    assert {(message.header.frame_id, message.child_frame_id) for message in odometry} == {("world", "camera_optical")}
+    first, last = pose_of(odometry[0]), pose_of(odometry[-1])
+    # The camera looks along x of the odometry's frame, its right is -y, its down is -z.
+    np.testing.assert_allclose(first[:3, :3], [[0, 0, 1], [-1, 0, 0], [0, -1, 0]], atol=1e-6)
+    np.testing.assert_allclose(last[:3, 3] - first[:3, 3], (0.0, -9 * STEP, 0.0), atol=1e-3)
+    velocity = odometry[-1].twist.twist.linear
+    np.testing.assert_allclose((velocity.x, velocity.y, velocity.z), (STEP / 0.1, 0.0, 0.0), atol=1e-2)
+
+    probe.wait_for(lambda: paths[-1].header.stamp.sec == 11, "the path up to the end")
+    assert len(paths[-1].poses) == 5
+    assert paths[-1].header.frame_id == "world"
+    points = np.frombuffer(bytes(clouds[-1].data), "<f4").reshape(-1, 3)
+    assert (clouds[-1].header.frame_id, clouds[-1].width) == ("world", len(points))
+    assert len(points) > 250
+    assert points[:, 0].min() > 1.9
+    assert "no viewing rays" in node.log
+
+
+def test_a_loss_is_a_gap_and_a_jump_back_in_time_a_new_start(node: OdometryProcess, probe: Probe) -> None:
+    odometry = probe.collect(OdometryMessage, f"{NAME}/odometry")
+    features = probe.publisher(PointCloud2, "/features")
+    probe.comes_true(lambda: False, 1.0)
+    features.publish(message_at(20, empty=True))
+    features.publish(message_at(21))
+    probe.wait_for(lambda: odometry, "the pose after the loss")
+    assert odometry[0].header.stamp.sec == 12
+    assert "lost: 0 features" in node.log
+    features.publish(message_at(3))
+    probe.wait_for(lambda: len(odometry) == 2, "the pose of the new start")
+    np.testing.assert_allclose(pose_of(odometry[1])[:3, 3], 0.0, atol=1e-9)
+    assert "time went back" in node.log
+
+
+def test_transforms_are_published_as_the_poses(node: OdometryProcess, probe: Probe) -> None:
+    messages = pytest.importorskip("tf2_msgs.msg", reason="tf2_msgs is not installed")
+    transforms = probe.collect(messages.TFMessage, "/tf")
+    features = probe.publisher(PointCloud2, "/features")
+    probe.comes_true(lambda: False, 1.0)
+    features.publish(message_at(30))
+    probe.wait_for(lambda: transforms, "a transform")
+    (transform,) = transforms[0].transforms
+    assert (transform.header.frame_id, transform.child_frame_id) == ("world", "camera_optical")
+
+
+@pytest.mark.parametrize(
+    ("parameter", "sentence"), [("window:=1", "window"), ("queue:=5", "queue"), ("vocabulary:=/no/such", "/no/such")]
+)
+def test_a_wrong_parameter_ends_the_node_with_a_sentence(tmp_path: Path, parameter: str, sentence: str) -> None:
+    node = OdometryProcess(tmp_path / "log.txt", parameter)
+    assert node.process.wait(TIMEOUT) == 1
+    assert "cannot start" in node.log
+    assert sentence in node.log
+    assert "Traceback" not in node.log
+
+
+@pytest.mark.parametrize("spec", ODOMETRY_PARAMETERS, ids=lambda spec: spec.name)
+def test_every_parameter_is_described(spec: ParameterSpec) -> None:
+    assert spec.checked(spec.default) == spec.default
+    assert spec.description.endswith(".")
+    assert spec.descriptor().read_only
+    documented = (REPOSITORY / "docs" / "odometry.md").read_text()
+    assert f"`{spec.name}`" in documented
+
+
+def test_the_camera_follows_from_rays() -> None:
+    pinhole = Camera(640, 480, 500.0, 510.0, 310.0, 250.0)
+    uv = np.random.default_rng(0).uniform(0, 479, (50, 2))
+    fitted = camera_of_rays(uv, pinhole.rays(uv))
+    np.testing.assert_allclose((fitted.fx, fitted.fy, fitted.cx, fitted.cy), (500, 510, 310, 250), rtol=1e-4)

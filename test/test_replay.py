@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Offline replay: bags with features beside what was there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("rosbags", reason="rosbags is not installed")
+from rosbags.highlevel import AnyReader
+
+from gcnv2_ros.cli.main import main
+from gcnv2_ros.extraction import DecodeOptions, Extractor, ExtractorOptions, create_extractor
+from gcnv2_ros.replay import replay_to_bag
+from gcnv2_ros.sequences import RoomOptions, SequenceError, SyntheticRoom, open_sequence
+from gcnv2_ros.sequences.bag_writer import write_bag
+
+ROOM = RoomOptions(width=160, height=120, frames=3, seed=4, baseline=0.1)
+TOPIC = "/gcnv2_frontend/features"
+
+
+@pytest.fixture
+def orb() -> Extractor:
+    return create_extractor(ExtractorOptions(model="orb"), DecodeOptions(max_keypoints=60))
+
+
+def raw(path: Path) -> dict[str, list[tuple[int, bytes]]]:
+    """Time of recording and bytes of every message, by topic."""
+    found: dict[str, list[tuple[int, bytes]]] = {}
+    with AnyReader([path]) as reader:
+        for connection, recorded, data in reader.messages():
+            found.setdefault(connection.topic, []).append((recorded, bytes(data)))
+    return found
+
+
+def test_a_recording_keeps_every_message_and_gains_features(tmp_path: Path, orb: Extractor) -> None:
+    write_bag(SyntheticRoom(ROOM), tmp_path / "room.mcap")
+    counts = replay_to_bag(open_sequence(tmp_path / "room.mcap"), tmp_path / "out.mcap", orb)
+    before, after = raw(tmp_path / "room.mcap"), raw(tmp_path / "out.mcap")
+    assert {topic: after[topic] for topic in before} == before
+    assert set(after) - set(before) == {TOPIC, "/gcnv2_frontend/model_info"}
+    assert (counts[TOPIC], len(after[TOPIC]), len(after["/gcnv2_frontend/model_info"])) == (3, 3, 1)
+    assert [recorded for recorded, _ in after[TOPIC]] == [recorded for recorded, _ in before["/image"]]
+
+
+def test_the_messages_hold_what_the_extractor_finds(tmp_path: Path, orb: Extractor) -> None:
+    serialization = pytest.importorskip("rclpy.serialization", reason="ROS 2 is not installed")
+    from sensor_msgs.msg import PointCloud2
+
+    from gcnv2_ros.ros.features_msg import decode_features
+
+    room = SyntheticRoom(ROOM)
+    replay_to_bag(room, tmp_path / "out.mcap", orb)
+    for frame, (_, data) in zip(room, raw(tmp_path / "out.mcap")[TOPIC], strict=True):
+        read = decode_features(serialization.deserialize_message(data, PointCloud2))
+        expected = orb.extract(frame.gray)
+        assert (read.stamp_ns, read.header.frame_id) == (frame.stamp_ns, "camera")
+        np.testing.assert_array_equal(read.features.uv, expected.uv)
+        np.testing.assert_array_equal(read.features.descriptors, expected.descriptors)
+        np.testing.assert_allclose(read.rays, room.camera.rays(expected.uv))
+        assert np.isfinite(read.features.depth).mean() > 0.3
+
+
+def test_the_same_sequence_gives_the_same_messages(tmp_path: Path, orb: Extractor) -> None:
+    for name in ("a.mcap", "b.mcap"):
+        replay_to_bag(SyntheticRoom(ROOM), tmp_path / name, orb)
+    assert raw(tmp_path / "a.mcap") == raw(tmp_path / "b.mcap")
+
+
+def test_a_ros_1_recording_becomes_a_rosbag2_with_features(tmp_path: Path, orb: Extractor) -> None:
+    write_bag(SyntheticRoom(ROOM), tmp_path / "room.bag")
+    counts = replay_to_bag(open_sequence(tmp_path / "room.bag"), tmp_path / "out.mcap", orb, frames=2)
+    assert counts[TOPIC] == counts["/image"] == 2
+
+
+def test_features_are_not_recorded_twice(tmp_path: Path, orb: Extractor) -> None:
+    replay_to_bag(SyntheticRoom(ROOM), tmp_path / "once.mcap", orb)
+    with pytest.raises(SequenceError, match=r"/gcnv2_frontend/features .* already; choose another node name"):
+        replay_to_bag(open_sequence(tmp_path / "once.mcap"), tmp_path / "twice.mcap", orb)
+    assert not (tmp_path / "twice.mcap").exists()
+    replay_to_bag(open_sequence(tmp_path / "once.mcap"), tmp_path / "twice.mcap", orb, node="/other")
+
+
+def test_the_command_writes_a_bag_and_names_what_it_cannot_do(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    arguments = ["replay", "room:width=160,height=120,frames=2", str(tmp_path / "out.mcap"), "--model", "orb"]
+    assert main(arguments) == 0
+    assert f"{TOPIC} (2)" in capsys.readouterr().out
+    assert main(arguments) == 1
+    assert "exists already" in capsys.readouterr().err
+    assert main([*arguments[:2], str(tmp_path / "out.bag"), "--model", "orb"]) == 1
+    assert "NAME.mcap" in capsys.readouterr().err
+    assert main(["replay", "room", "--rate", "-1"]) == 1
+    assert "--rate" in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out.mcap"]
