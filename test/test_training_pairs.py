@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What training pairs show: which keypoints count, which pictures are taken, and the optimiser's steps."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from gcnv2_ros.training.config import ScheduleOptions
+from gcnv2_ros.training.optimiser import Muon, create_optimisers, orthogonalise
+from gcnv2_ros.training.pairs import HomographyPairs, PairDataset, TargetOptions
+from gcnv2_ros.training.photometric import PhotometricOptions
+from gcnv2_ros.training.pictures import Picture, TrainingDataError, brighten, find_photographs
+from gcnv2_ros.training.warps import WarpOptions, picture_pyramid
+
+SIZE = (128, 96)
+
+
+def picture_with_keypoints(count: int) -> Picture:
+    """A picture whose keypoints lie on a grid and have all different scores."""
+    rng = np.random.default_rng(0)
+    image = cv2.GaussianBlur(rng.integers(0, 256, (300, 400), np.uint8), (0, 0), 2)
+    u, v = np.meshgrid(np.arange(5, 400, 10), np.arange(5, 300, 10))
+    keypoints = np.column_stack([u.ravel(), v.ravel()]).astype(np.float32)[:count]
+    scores = np.linspace(1.0, 0.1, len(keypoints), dtype=np.float32)
+    return Picture(picture_pyramid(image), keypoints, rng.permutation(scores))
+
+
+def peaks(target: torch.Tensor) -> np.ndarray:
+    """Heights of the local maxima of a score map; those beside its edge may belong to keypoints outside."""
+    values = target.numpy()
+    inner = (slice(4, -4), slice(4, -4))
+    return values[inner][((values > 0.01) & (values == cv2.dilate(values, np.ones((3, 3), np.uint8))))[inner]]
+
+
+def pairs_with(keypoint_area: float) -> PairDataset:
+    source = HomographyPairs([picture_with_keypoints(1200)], WarpOptions(), PhotometricOptions())
+    target = TargetOptions(full_score=1.0, keypoint_area=keypoint_area, sigma_start=0.9)
+    return PairDataset([(source, 1.0)], size=SIZE, target=target, seed=4, count=8)
+
+
+def test_a_view_has_no_more_keypoints_than_its_area_allows() -> None:
+    unlimited, limited = pairs_with(0.0), pairs_with(400.0)
+    for number in range(8):
+        pair = limited[number]
+        for target, valid in zip(pair["targets"][:, 0], pair["valid"][:, 0], strict=True):
+            assert len(peaks(target)) <= int(valid.sum()) / 400 + 1
+        assert len(peaks(unlimited[number]["targets"][0, 0])) > len(peaks(pair["targets"][0, 0])) > 0
+
+
+def test_the_keypoints_that_count_are_the_strongest_of_both_views() -> None:
+    for number in range(8):
+        unlimited, limited = pairs_with(0.0)[number]["targets"], pairs_with(400.0)[number]["targets"]
+        kept = np.concatenate([peaks(target) for target in limited[:, 0]])
+        left_out = np.concatenate([peaks(target) for target in (unlimited * (limited < 0.01))[:, 0]])
+        # Between pixels a peak reaches exp(-0.5 / (2 * 0.9^2)) = 0.73 of its score at least.
+        assert kept.min() > 0.7 * np.percentile(left_out, 99)
+
+
+def test_a_dark_picture_is_exposed_and_a_bright_one_left_alone() -> None:
+    bright = np.tile(np.arange(0, 256, dtype=np.uint8), (20, 1))
+    dark = (bright // 3).astype(np.uint8)
+    assert brighten(bright) is bright
+    assert np.percentile(brighten(dark), 99.5) == pytest.approx(230, abs=3)
+    assert brighten((bright // 20).astype(np.uint8)).max() <= 4 * 13
+
+
+def corpus(folder: Path) -> Path:
+    rows = ["file,split,category", "a.png,train,photograph", "b.png,train,texture", "c.png,validation,photograph"]
+    (folder / "index.csv").write_text("\n".join(rows) + "\n")
+    return folder
+
+
+def test_pictures_of_a_corpus_are_chosen_by_category(tmp_path: Path) -> None:
+    folder = corpus(tmp_path)
+    assert [path.name for path in find_photographs(folder, split="train", categories=["photograph"])] == ["a.png"]
+    assert [path.name for path in find_photographs(folder, categories=["photograph"])] == ["a.png", "c.png"]
+    with pytest.raises(TrainingDataError, match="no pictures of the split 'train' and the categories artwork"):
+        find_photographs(folder, split="train", categories=["artwork"])
+
+
+def test_categories_need_an_index(tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "a.png"), np.zeros((40, 40), np.uint8))
+    with pytest.raises(TrainingDataError, match=r"no index\.csv"):
+        find_photographs(tmp_path, categories=["photograph"])
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(1, 40), st.integers(1, 40), st.integers(0, 2**31))
+def test_orthogonalised_matrices_keep_directions_and_lose_lengths(rows: int, columns: int, seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    left = torch.linalg.qr(torch.randn(rows, rows, generator=generator))[0]
+    right = torch.linalg.qr(torch.randn(columns, columns, generator=generator))[0]
+    rank = min(rows, columns)
+    lengths = torch.linspace(0.05, 1.0, rank)
+    given_matrix = left[:, :rank] @ torch.diag(lengths) @ right[:rank]
+    result = left[:, :rank].T @ orthogonalise(given_matrix) @ right[:rank].T
+    assert torch.allclose(result, torch.diag(result.diagonal()), atol=1e-3)
+    assert bool(((result.diagonal() > 0.6) & (result.diagonal() < 1.3)).all())
+
+
+def test_muon_minimises() -> None:
+    torch.manual_seed(0)
+    wanted = torch.randn(6, 4, 3, 3)
+    weight = nn.Parameter(torch.zeros(6, 4, 3, 3))
+    optimiser = Muon([weight], lr=0.1)
+    for step in range(200):
+        optimiser.param_groups[0]["lr"] = 0.1 * (1 - step / 200)
+        optimiser.zero_grad()
+        (weight - wanted).square().mean().backward()
+        optimiser.step()
+    assert (weight - wanted).abs().max() < 0.1
+
+
+def test_hidden_convolutions_go_to_muon_and_every_parameter_to_one_optimiser() -> None:
+    network = nn.Sequential(nn.Conv2d(1, 8, 3), nn.BatchNorm2d(8), nn.Conv2d(8, 4, 3))
+    optimisers = create_optimisers(network, ScheduleOptions(muon_learning_rate=0.03))
+    (group,) = optimisers["muon"].param_groups
+    assert [id(parameter) for parameter in group["params"]] == [id(network[2].weight)]
+    assert group["full_lr"] == 0.03
+    owned = [id(p) for optimiser in optimisers.values() for g in optimiser.param_groups for p in g["params"]]
+    assert sorted(owned) == sorted(map(id, network.parameters()))
+    assert set(create_optimisers(network, ScheduleOptions(optimiser="adamw"))) == {"adamw"}
