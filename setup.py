@@ -48,6 +48,7 @@ setup(
     package_data={
         "gcnv2_ros.weights": ["data/*.json", "data/*.safetensors"],
         "gcnv2_ros.training": ["*.yaml"],
+        "gcnv2_ros.vocabulary": ["data/*.json", "data/*.bin.xz"],
     },
     data_files=shared_files(),
     zip_safe=False,

@@ -11,17 +11,15 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import sys
 import time
 from collections.abc import Sequence
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from gcnv2_ros.benchmarking.machine import describe_machine
 from gcnv2_ros.cli.common import parse_size
 from gcnv2_ros.errors import GCNv2Error
 from gcnv2_ros.extraction import ExtractorOptions
@@ -88,34 +86,6 @@ def summary(seconds: dict[str, np.ndarray]) -> dict[str, Any]:
     return result
 
 
-def machine() -> dict[str, Any]:
-    """What the figures were taken on. The load says how much they are worth."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    versions: dict[str, str | None] = {}
-    for distribution in ("torch", "onnxruntime", "openvino", "numpy"):
-        try:
-            versions[distribution] = metadata.version(distribution)
-        except metadata.PackageNotFoundError:
-            versions[distribution] = None
-    return {
-        "date": time.strftime("%Y-%m-%d"),
-        "system": f"{platform.system()} {platform.machine()}",
-        "processor": _processor(),
-        "cores": cores,
-        "load_average": os.getloadavg() if hasattr(os, "getloadavg") else None,
-        "python": platform.python_version(),
-        "versions": versions,
-    }
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor()
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run, print a table, write the JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -133,7 +103,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         weights = load_weights(chosen.weights, model=chosen.model)
     except GCNv2Error as error:
         parser.error(str(error))
-    report: dict[str, Any] = {"machine_before": machine(), "model": chosen.model, "threads": chosen.threads}
+    report: dict[str, Any] = {"machine_before": describe_machine(), "model": chosen.model, "threads": chosen.threads}
     runtimes, report["start_seconds"] = started_runtimes(chosen.model, weights, chosen.threads)
     report["forward"] = {}
     rng = np.random.default_rng(0)
@@ -144,7 +114,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         report["forward"][text] = results
         for name, entry in results.items():
             print(f"{text:>9} {name:<12}", "  ".join(f"{key} {value:.3g}" for key, value in entry.items()), flush=True)
-    report["machine_after"] = machine()
+    report["machine_after"] = describe_machine()
     if chosen.out is not None:
         atomic_write(chosen.out, json.dumps(report, indent=1))
     return 0

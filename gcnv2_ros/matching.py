@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Matching descriptors: exact nearest neighbours, mutual ones, ratio test."""
+"""Matching descriptors: exact nearest neighbours among all, or among the pairs that geometry allows."""
 
 from __future__ import annotations
 
@@ -10,9 +10,12 @@ from numpy.typing import NDArray
 
 from .errors import GCNv2Error
 from .features import Features, Metric, unpack_descriptors
+from .hamming import as_words, count_bits
 
 # Rows of the distance matrix at a time: a block of them stays in the processor's cache.
 _BLOCK = 256
+
+_USUAL_DISTANCE: dict[Metric, float] = {"hamming": 0.3, "l2": 0.9}
 
 
 class MatchingError(GCNv2Error):
@@ -143,6 +146,128 @@ def match_descriptors(
         passed &= distance <= max_distance
     index_a = np.flatnonzero(passed)
     return Matches(index_a, nearest[index_a], distance[index_a])
+
+
+def match_pairs(
+    a: NDArray,
+    b: NDArray,
+    index_a: NDArray[np.intp],
+    index_b: NDArray[np.intp],
+    *,
+    metric: Metric = "hamming",
+    ratio: float | None = None,
+    max_distance: float | None = None,
+) -> Matches:
+    """Match mutually, among given pairs alone: for each descriptor of `a` the nearest one that it is paired with.
+
+    Parameters
+    ----------
+    a, b
+        uint8 (N, 32) and (M, 32) packed bits for ``hamming``; float (N, D) and (M, D) for ``l2``.
+    index_a, index_b
+        intp (P,), the pairs as positions in `a` and `b`, in any order, each once.
+    metric, ratio, max_distance
+        As `match_descriptors`, among the pairs.
+
+    Returns
+    -------
+    Matches
+        Among equally near descriptors the first is the nearest.
+    """
+    distance = _pair_distances(a, b, index_a, index_b, metric)
+    if max_distance is not None:
+        # A second nearest farther than this lets every nearest within the limit pass the ratio test.
+        able = distance <= max_distance / (ratio or 1.0)
+        index_a, index_b, distance = index_a[able], index_b[able], distance[able]
+    by_a = np.lexsort((index_b, distance, index_a))
+    is_nearest = _starts(index_a[by_a])
+    best = by_a[is_nearest]
+    by_b = np.lexsort((index_a, distance, index_b))
+    mutual = np.zeros(len(index_a), bool)
+    mutual[by_b[_starts(index_b[by_b])]] = True
+    passed = mutual[best]
+    if ratio is not None:
+        # What follows a descriptor's nearest in this order is its second nearest, or another descriptor's nearest.
+        following = np.flatnonzero(is_nearest) + 1
+        alone = (following >= len(by_a)) | np.append(is_nearest, True)[following]
+        second = np.where(alone, np.inf, np.append(distance[by_a], np.inf)[following])
+        passed &= distance[best] < ratio * second
+    if max_distance is not None:
+        passed &= distance[best] <= max_distance
+    chosen = best[passed]
+    return Matches(index_a[chosen], index_b[chosen], distance[chosen])
+
+
+def match_near(
+    a: NDArray,
+    expected: NDArray[np.float64],
+    b: NDArray,
+    pixels: NDArray[np.float64],
+    *,
+    metric: Metric,
+    radius: float,
+    ratio: float | None = None,
+    max_distance: float | None = None,
+) -> Matches:
+    """Match each point with the nearest descriptor among the keypoints near its expected place, mutually.
+
+    Parameters
+    ----------
+    a, expected
+        Of N points: descriptors as `match_pairs`, and float64 (N, 2), pixels; NaN is near nothing.
+    b, pixels
+        Of M keypoints: descriptors, and float64 (M, 2).
+    metric
+        How descriptors are compared.
+    radius
+        Pixels; keypoints farther from the expected place are no candidates.
+    ratio, max_distance
+        As `match_descriptors`, among the candidates alone.
+
+    Returns
+    -------
+    Matches
+        Among equally near descriptors the first is the nearest.
+    """
+    index_a, index_b = _near_pairs(expected, pixels, radius)
+    return match_pairs(a, b, index_a, index_b, metric=metric, ratio=ratio, max_distance=max_distance)
+
+
+def usual_distance(metric: Metric, width: int) -> float:
+    """Largest distance of descriptors of `width` columns that is commonly a match: 30% of the bits, or 0.9."""
+    return _USUAL_DISTANCE[metric] * (8 * width if metric == "hamming" else 1)
+
+
+def _near_pairs(
+    expected: NDArray[np.float64], pixels: NDArray[np.float64], radius: float
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Positions in both of all pairs within `radius`."""
+    finite = np.flatnonzero(np.isfinite(expected).all(axis=1))
+    by_column = np.argsort(pixels[:, 0], kind="stable")
+    columns = pixels[by_column, 0]
+    first = np.searchsorted(columns, expected[finite, 0] - radius, "left")
+    count = np.searchsorted(columns, expected[finite, 0] + radius, "right") - first
+    a = np.repeat(finite, count)
+    # Positions within each point's run of columns, all runs one after the other.
+    within = np.arange(len(a)) - np.repeat(np.cumsum(count) - count, count)
+    b = by_column[np.repeat(first, count) + within]
+    apart = expected[a] - pixels[b]
+    near = apart[:, 0] ** 2 + apart[:, 1] ** 2 <= radius**2
+    return a[near], b[near]
+
+
+def _pair_distances(
+    a: NDArray, b: NDArray, index_a: NDArray[np.intp], index_b: NDArray[np.intp], metric: Metric
+) -> NDArray[np.float32]:
+    if metric == "hamming":
+        bits = count_bits(as_words(a)[index_a] ^ as_words(b)[index_b])
+        return np.asarray(bits.sum(axis=1, dtype=np.uint16), np.float32)
+    return np.asarray(np.linalg.norm(a[index_a] - b[index_b], axis=1), np.float32)
+
+
+def _starts(values: NDArray[np.intp]) -> NDArray[np.bool_]:
+    """Where in sorted values a new one begins."""
+    return np.append(True, values[1:] != values[:-1])[: len(values)]
 
 
 def _vectors(descriptors: NDArray, metric: Metric) -> NDArray[np.float32]:

@@ -15,10 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import GCNv2Error
-from .features import Features, Metric
+from .features import Features
+from .matching import match_pairs, usual_distance
 
-_DEFAULT_DISTANCE: dict[Metric, float] = {"hamming": 0.3, "l2": 0.9}
-_BITS_SET = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1).sum(axis=1).astype(np.uint8)
 _LEAST_CONTRAST = 1.0
 
 
@@ -173,14 +172,13 @@ def _check_pair(left: Features, right: Features, focal: float, baseline: float) 
 def _band_matches(left: Features, right: Features, options: StereoOptions) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Mutually nearest descriptors among the pairs that the geometry allows: positions in left and right."""
     index_left, index_right = _band_pairs(left, right, options)
-    distance = _distances(left, right, index_left, index_right)
     limit = options.max_descriptor_distance
     if limit is None:
-        limit = _DEFAULT_DISTANCE[left.metric] * (8 * left.descriptors.shape[1] if left.metric == "hamming" else 1)
-    near = distance <= limit
-    index_left, index_right, distance = index_left[near], index_right[near], distance[near]
-    mutual = _nearest(index_left, distance, len(left)) & _nearest(index_right, distance, len(right))
-    return index_left[mutual], index_right[mutual]
+        limit = usual_distance(left.metric, left.descriptors.shape[1])
+    matches = match_pairs(
+        left.descriptors, right.descriptors, index_left, index_right, metric=left.metric, max_distance=limit
+    )
+    return matches.index_a, matches.index_b
 
 
 def _band_pairs(left: Features, right: Features, options: StereoOptions) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
@@ -199,23 +197,6 @@ def _band_pairs(left: Features, right: Features, options: StereoOptions) -> tupl
     # A point far away may have a disparity below zero by the keypoints' own imprecision.
     possible = (disparity >= -options.row_tolerance) & (disparity <= most)
     return index_left[possible], index_right[possible]
-
-
-def _distances(
-    left: Features, right: Features, index_left: NDArray[np.intp], index_right: NDArray[np.intp]
-) -> NDArray[np.float32]:
-    a, b = left.descriptors[index_left], right.descriptors[index_right]
-    if left.metric == "hamming":
-        return _BITS_SET[np.bitwise_xor(a, b)].sum(axis=1, dtype=np.int32).astype(np.float32)
-    return np.linalg.norm(a - b, axis=1).astype(np.float32)
-
-
-def _nearest(index: NDArray[np.intp], distance: NDArray[np.float32], count: int) -> NDArray[np.bool_]:
-    """Which pairs are the nearest of their keypoint; of equally near ones the first."""
-    order = np.lexsort((distance, index))
-    best = np.full(count, -1)
-    best[index[order[::-1]]] = order[::-1]
-    return best[index] == np.arange(len(index))
 
 
 def _refined(

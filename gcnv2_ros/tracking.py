@@ -16,11 +16,8 @@ from numpy.typing import NDArray
 
 from .errors import GCNv2Error
 from .features import Features, Metric
-from .matching import Matches
-from .odometry.association import match_near
+from .matching import Matches, match_near, usual_distance
 
-# Of the bits of a binary descriptor, or of the distance of unit vectors.
-_DEFAULT_DISTANCE: dict[Metric, float] = {"hamming": 0.3, "l2": 0.9}
 _NUMBERS = 2**31
 _LEAST_FOR_EPIPOLAR = 16
 _RANSAC_CONFIDENCE = 0.995
@@ -220,9 +217,7 @@ class FeatureTracker:
         before = previous.features
         limit = self.options.max_descriptor_distance
         if limit is None:
-            limit = _DEFAULT_DISTANCE[before.metric] * (
-                8 * before.descriptors.shape[1] if before.metric == "hamming" else 1
-            )
+            limit = usual_distance(before.metric, before.descriptors.shape[1])
         matches = match_near(
             before.descriptors,
             before.uv + seconds * _expected_velocity(previous.velocity),

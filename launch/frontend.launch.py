@@ -62,7 +62,7 @@ PARAMETER_ARGUMENTS: dict[str, tuple[Callable[[str], bool | int | float | str | 
     "right_calibration_file": (str, "the same for the right camera"),
     "mask_source": (str, "none, synchronized or latest: how the mask topic is used"),
     "mask_file": (str, "image file with a mask that always holds"),
-    "upright": (str, "none or imu: turn images upright by the imu topic"),
+    "upright": (str, "none, imu or tf: turn images upright by the imu topic or by tf"),
     "queue": (str, "latest: drop older frames; all: keep every frame"),
     "subscribe_reliability": (str, "best_effort or reliable"),
     "publish_reliability": (str, "best_effort or reliable"),

@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import rclpy
+from diagnostic_msgs.msg import DiagnosticArray
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetState
 from rcl_interfaces.msg import SetParametersResult
@@ -27,7 +28,10 @@ from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
-from sensor_msgs.msg import Image
+from sensor_msgs.msg import Image, PointCloud2
+
+from gcnv2_ros.features import Features
+from gcnv2_ros.ros.features_msg import ReceivedFeatures, decode_features
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 TIMEOUT = 120.0
@@ -51,6 +55,17 @@ def gray_message(
     message.header.stamp.sec, message.header.stamp.nanosec = stamp
     data = array.array("B")
     data.frombytes(np.ascontiguousarray(gray).tobytes())
+    message.data = data
+    return message
+
+
+def depth_message(depth: np.ndarray, encoding: str) -> Image:
+    """Depth in metres as a message."""
+    values = depth.astype(np.float32) if encoding == "32FC1" else np.nan_to_num(depth * 1000).astype(np.uint16)
+    height, width = depth.shape
+    message = Image(height=height, width=width, encoding=encoding, step=values[0].nbytes, is_bigendian=0)
+    data = array.array("B")
+    data.frombytes(values.tobytes())
     message.data = data
     return message
 
@@ -211,3 +226,70 @@ class Probe:
     def state(self) -> str:
         """Label of the lifecycle state."""
         return str(self.call(GetState, "get_state", GetState.Request()).current_state.label)
+
+
+class Robot:
+    """Publishes the messages of one moment together, and gets the features of it."""
+
+    def __init__(self, probe: Probe, name: str, **topics: type) -> None:
+        self.probe, self.name = probe, name
+        self.clouds: dict[str, list[PointCloud2]] = {}
+        self._publishers = {topic: probe.publisher(kind, f"{name}/{topic}") for topic, kind in topics.items()}
+        self._second = 0
+
+    def listen(self, output: str) -> None:
+        """Collect what is published on an output of the node."""
+        topic = f"{self.name}/{output}"
+        self.clouds[output] = self.probe.collect(PointCloud2, topic)
+        self.probe.wait_for(lambda: self.probe.node.count_publishers(topic), topic)
+
+    def send(self, messages: dict[str, Any]) -> int:
+        """Publish messages with one new stamp; returns its seconds."""
+        self._second += 10
+        self._publish(messages, self._second)
+        return self._second
+
+    def _publish(self, messages: dict[str, Any], second: int) -> None:
+        for topic, message in messages.items():
+            message.header.stamp.sec = second
+            self._publishers[topic].publish(message)
+
+    def extract(
+        self, messages: dict[str, Any], output: str = "features", size: tuple[int, int] = (320, 240)
+    ) -> ReceivedFeatures:
+        """Publish messages, again and again, until the features of their stamp come."""
+        self._second += 10
+        second = self._second
+        cloud = self.probe.wait_for(
+            lambda: self.with_stamp(output, second),
+            f"{output} of {second} s",
+            meanwhile=lambda: self._publish(messages, second),
+        )[-1]
+        return decode_features(cloud, image_size=size)
+
+    def with_stamp(self, output: str, second: int) -> list[PointCloud2]:
+        """The messages of one moment."""
+        return [cloud for cloud in self.clouds[output] if cloud.header.stamp.sec == second]
+
+    def extract_until(self, messages: dict[str, Any], good: Callable[[Features], bool]) -> ReceivedFeatures:
+        """As `extract`, anew until the features are as wanted: calibrations travel by themselves."""
+        for _ in range(20):
+            received = self.extract(messages)
+            if good(received.features):
+                return received
+        raise AssertionError("the features never were as expected")
+
+
+def assert_same(received: Features, expected: Features) -> None:
+    """Two sets of features have the same keypoints and descriptors."""
+    np.testing.assert_array_equal(received.uv, expected.uv)
+    np.testing.assert_array_equal(received.descriptors, expected.descriptors)
+
+
+def diagnostics_of(messages: list[DiagnosticArray], name: str) -> dict[str, str]:
+    """The latest values of a status."""
+    for message in reversed(messages):
+        for status in message.status:
+            if status.name == f"{name.lstrip('/')}: features":
+                return {entry.key: entry.value for entry in status.values}
+    return {}

@@ -266,3 +266,11 @@ def test_responses_out_of_order_are_refused() -> None:
     message.data = bytes(message.data[80:]) + bytes(message.data[:80])
     with pytest.raises(FeaturesMessageError, match="response must be in descending order"):
         decode_features(message)
+
+
+@pytest.mark.parametrize("point_step", [2**31, 2**32 - 1])
+def test_points_larger_than_numpy_can_hold_are_refused_even_if_there_are_none(point_step: int) -> None:
+    message = encode_features(random_features(0), header())
+    message.point_step = point_step
+    with pytest.raises(FeaturesMessageError, match=rf"points of {point_step} bytes \(point_step\)"):
+        decode_features(message)

@@ -3,9 +3,7 @@
 
 from __future__ import annotations
 
-import array
 import dataclasses
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +15,16 @@ import yaml
 pytest.importorskip("rclpy", reason="ROS 2 is not installed")
 
 from diagnostic_msgs.msg import DiagnosticArray
-from ros_helpers import NodeProcess, Probe, gray_message
+from geometry_msgs.msg import TransformStamped
+from rclpy.qos import DurabilityPolicy, QoSProfile
+from ros_helpers import NodeProcess, Probe, Robot, assert_same, depth_message, diagnostics_of, gray_message
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, Imu, PointCloud2
 
 from gcnv2_ros.camera import Camera
 from gcnv2_ros.extraction import DecodeOptions, Extractor, ExtractorOptions, create_extractor
 from gcnv2_ros.features import Features
 from gcnv2_ros.rectification import Rectifier
-from gcnv2_ros.ros.features_msg import ReceivedFeatures, decode_features
+from gcnv2_ros.ros.features_msg import decode_features
 from gcnv2_ros.sequences import Frame, open_sequence
 
 NAME = "/gcnv2_frontend"
@@ -53,84 +53,6 @@ def orb() -> Any:
 
 
 ORB = {"model": "orb", "max_keypoints": 500}
-
-
-def depth_message(depth: np.ndarray, encoding: str) -> Image:
-    """Depth in metres as a message."""
-    values = depth.astype(np.float32) if encoding == "32FC1" else np.nan_to_num(depth * 1000).astype(np.uint16)
-    height, width = depth.shape
-    message = Image(height=height, width=width, encoding=encoding, step=values[0].nbytes, is_bigendian=0)
-    data = array.array("B")
-    data.frombytes(values.tobytes())
-    message.data = data
-    return message
-
-
-class Robot:
-    """Publishes the messages of one moment together, and gets the features of it."""
-
-    def __init__(self, probe: Probe, name: str, **topics: type) -> None:
-        self.probe, self.name = probe, name
-        self.clouds: dict[str, list[PointCloud2]] = {}
-        self._publishers = {topic: probe.publisher(kind, f"{name}/{topic}") for topic, kind in topics.items()}
-        self._second = 0
-
-    def listen(self, output: str) -> None:
-        """Collect what is published on an output of the node."""
-        topic = f"{self.name}/{output}"
-        self.clouds[output] = self.probe.collect(PointCloud2, topic)
-        self.probe.wait_for(lambda: self.probe.node.count_publishers(topic), topic)
-
-    def send(self, messages: dict[str, Any]) -> int:
-        """Publish messages with one new stamp; returns its seconds."""
-        self._second += 10
-        self._publish(messages, self._second)
-        return self._second
-
-    def _publish(self, messages: dict[str, Any], second: int) -> None:
-        for topic, message in messages.items():
-            message.header.stamp.sec = second
-            self._publishers[topic].publish(message)
-
-    def extract(
-        self, messages: dict[str, Any], output: str = "features", size: tuple[int, int] = SIZE
-    ) -> ReceivedFeatures:
-        """Publish messages, again and again, until the features of their stamp come."""
-        self._second += 10
-        second = self._second
-        cloud = self.probe.wait_for(
-            lambda: self.with_stamp(output, second),
-            f"{output} of {second} s",
-            meanwhile=lambda: self._publish(messages, second),
-        )[-1]
-        return decode_features(cloud, image_size=size)
-
-    def with_stamp(self, output: str, second: int) -> list[PointCloud2]:
-        """The messages of one moment."""
-        return [cloud for cloud in self.clouds[output] if cloud.header.stamp.sec == second]
-
-    def extract_until(self, messages: dict[str, Any], good: Callable[[Features], bool]) -> ReceivedFeatures:
-        """As `extract`, anew until the features are as wanted: calibrations travel by themselves."""
-        for _ in range(20):
-            received = self.extract(messages)
-            if good(received.features):
-                return received
-        raise AssertionError("the features never were as expected")
-
-
-def assert_same(received: Features, expected: Features) -> None:
-    """Two sets of features have the same keypoints and descriptors."""
-    np.testing.assert_array_equal(received.uv, expected.uv)
-    np.testing.assert_array_equal(received.descriptors, expected.descriptors)
-
-
-def diagnostics_of(messages: list[DiagnosticArray], name: str) -> dict[str, str]:
-    """The latest values of a status."""
-    for message in reversed(messages):
-        for status in message.status:
-            if status.name == f"{name.lstrip('/')}: features":
-                return {entry.key: entry.value for entry in status.values}
-    return {}
 
 
 def test_stereo_gives_depth_and_says_what_is_missing_until_it_can(
@@ -367,3 +289,27 @@ def test_images_are_turned_upright_by_the_imu(tmp_path: Path, probe: Probe, room
             expected = extractor.extract(frame.image, roll=roll)
         assert len(received.features) == len(expected)
         np.testing.assert_allclose(received.features.uv, expected.uv, atol=0.05)
+
+
+def test_images_are_turned_upright_by_tf(tmp_path: Path, probe: Probe, room: tuple[Any, Frame]) -> None:
+    tf_message = pytest.importorskip("tf2_msgs.msg", reason="tf2_msgs is not installed").TFMessage
+    _, frame = room
+    options = {"runtime": "torch", "threads": 1, "input_width": 160, "input_height": 128}
+    parameters = {**options, "upright": "tf", "upright_fixed_frame": "map"}
+    with NodeProcess(tmp_path / "log.txt", parameters, {"__node": "leaning", "image": "/leaning/image"}) as process:
+        process.wait_for_log("active")
+        robot = Robot(probe, "/leaning", image=Image)
+        robot.listen("features")
+        level = robot.extract({"image": gray_message(frame.image)})
+        assert (level.features.angle == -1).all()
+        process.wait_for_log("is not turned upright: tf does not connect the frame 'map' with 'camera'")
+
+        # A camera that looks backwards along the map's x axis, its right side up.
+        turn = TransformStamped(child_frame_id="camera")
+        turn.header.frame_id = "map"
+        turn.transform.rotation.y, turn.transform.rotation.w = -float(np.sqrt(0.5)), float(np.sqrt(0.5))
+        latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+        probe.node.create_publisher(tf_message, "/tf_static", latched).publish(tf_message(transforms=[turn]))
+        image = {"image": gray_message(frame.image)}
+        received = robot.extract_until(image, lambda features: bool((features.angle >= 0).all()))
+        np.testing.assert_allclose(received.features.angle, 90.0, atol=1e-3)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
 from gcnv2_ros.features import Features
-from gcnv2_ros.matching import MatchingError, match, match_descriptors
+from gcnv2_ros.matching import MatchingError, match, match_descriptors, match_near, match_pairs
 
 # Two bytes of few values: many equal descriptors and equal distances.
 descriptors = npst.arrays(np.uint8, st.tuples(st.integers(0, 30), st.just(2)), elements=st.sampled_from([0, 1, 3, 255]))
@@ -112,3 +112,50 @@ def test_options_out_of_range_are_refused(options: dict, message: str) -> None:
 def test_descriptors_of_different_widths_are_refused() -> None:
     with pytest.raises(MatchingError, match=r"\(2, 32\) and \(2, 64\)"):
         match_descriptors(np.zeros((2, 32), np.uint8), np.zeros((2, 64), np.uint8))
+
+
+@given(seed=st.integers(0, 10_000), points=st.integers(0, 40), keypoints=st.integers(0, 40))
+@settings(max_examples=25)
+def test_matching_within_any_distance_is_matching_by_descriptors_alone(seed: int, points: int, keypoints: int) -> None:
+    rng = np.random.default_rng(seed)
+    # Few distinct bytes, so that ties and near neighbours occur.
+    a = rng.integers(0, 3, (points, 32), dtype=np.uint8)
+    b = rng.integers(0, 3, (keypoints, 32), dtype=np.uint8)
+    expected, pixels = rng.uniform(0, 100, (points, 2)), rng.uniform(0, 100, (keypoints, 2))
+    near = match_near(a, expected, b, pixels, metric="hamming", radius=1e3, ratio=0.9, max_distance=30)
+    all_of_them = match_descriptors(a, b, ratio=0.9, max_distance=30)
+    np.testing.assert_array_equal(near.index_a, all_of_them.index_a)
+    np.testing.assert_array_equal(near.index_b, all_of_them.index_b)
+    np.testing.assert_array_equal(near.distance, all_of_them.distance)
+
+
+@given(seed=st.integers(0, 10_000))
+@settings(max_examples=25)
+def test_matches_lie_within_the_radius_and_points_without_a_place_have_none(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    expected, pixels = rng.uniform(0, 100, (20, 2)), rng.uniform(0, 100, (30, 2))
+    expected[3] = np.nan
+    same = rng.integers(0, 256, (30, 32), dtype=np.uint8)
+    found = match_near(same[:20], expected, same, pixels, metric="hamming", radius=20.0, ratio=1.0, max_distance=None)
+    assert 3 not in found.index_a
+    assert (np.linalg.norm(expected[found.index_a] - pixels[found.index_b], axis=1) <= 20.0).all()
+
+
+@settings(max_examples=40)
+@given(st.integers(0, 10_000), st.sampled_from([None, 0.8, 1.0]), st.sampled_from([None, 40.0]))
+def test_matches_among_given_pairs_are_those_of_brute_force(
+    seed: int, ratio: float | None, max_distance: float | None
+) -> None:
+    rng = np.random.default_rng(seed)
+    a, b = rng.integers(0, 3, (12, 32), dtype=np.uint8), rng.integers(0, 3, (15, 32), dtype=np.uint8)
+    allowed = rng.random((12, 15)) < 0.4
+    distances = np.where(allowed, hamming(a, b), np.inf)
+    # What a descriptor is not paired with is infinitely far, and no match.
+    expected = [
+        found
+        for found in brute_force(distances, mutual=True, ratio=ratio, max_distance=max_distance)
+        if np.isfinite(found[2])
+    ]
+    pairs = rng.permutation(np.argwhere(allowed))
+    matches = match_pairs(a, b, pairs[:, 0], pairs[:, 1], ratio=ratio, max_distance=max_distance)
+    assert list(zip(matches.index_a.tolist(), matches.index_b.tolist(), matches.distance.tolist())) == expected

@@ -16,7 +16,7 @@ from sensor_msgs.msg import CameraInfo
 
 from gcnv2_ros.camera import Camera, CameraError
 from gcnv2_ros.features import Features
-from gcnv2_ros.ros.calibration import Calibration
+from gcnv2_ros.ros.calibration import Calibration, stereo_geometry
 from gcnv2_ros.ros.diagnostics import diagnostic_array, diagnostic_status
 from gcnv2_ros.ros.reporting import Throttle
 from gcnv2_ros.ros.statistics import WINDOW_SECONDS, Statistics
@@ -259,3 +259,35 @@ def test_a_calibration_for_another_size_or_lens_gives_no_rays() -> None:
         calibration.update(unknown)
     assert calibration.camera is None
     assert not calibration.update(unknown), "the same message is not tried again"
+
+
+def pair(cx: float = 320.0, cy: float = 240.0, fx: float = 500.0, baseline: float = 0.1) -> list[Calibration]:
+    """Calibrations of a rectified pair, the right one's projection as given."""
+    views = ((500.0, 320.0, 240.0, 0.0), (fx, cx, cy, baseline))
+    calibrations = [Calibration(rectified=True), Calibration(rectified=True)]
+    for calibration, (focal, u, v, shift) in zip(calibrations, views):
+        projection = [[focal, 0, u, -focal * shift], [0, 500.0, v, 0], [0, 0, 1, 0]]
+        camera = Camera(640, 480, 500.0, 500.0, 320.0, 240.0, projection=projection)
+        assert calibration.update(CameraInfo(**camera.camera_info_fields()))
+    return calibrations
+
+
+def test_a_pair_gives_focal_length_and_baseline() -> None:
+    assert stereo_geometry(*pair()) == pytest.approx((500.0, 0.1))
+    # What a file with few digits leaves.
+    assert stereo_geometry(*pair(cx=320.01)) == pytest.approx((500.0, 0.1))
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        ({"cx": 330.0}, "differ in their columns .*cx 320 and 330 pixels.* disparity 0"),
+        ({"fx": 510.0}, "differ in their columns .fx 500 and 510"),
+        ({"cy": 243.0}, "differ in their rows"),
+        ({"baseline": -0.1}, "baseline of -0.1 m.*left and right swapped"),
+        ({"baseline": 0.0}, "baseline of 0 m"),
+    ],
+)
+def test_a_pair_that_would_give_wrong_depth_is_refused(values: dict[str, float], sentence: str) -> None:
+    with pytest.raises(CameraError, match=sentence):
+        stereo_geometry(*pair(**values))

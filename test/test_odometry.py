@@ -7,8 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 pytest.importorskip("gtsam", reason="gtsam is not installed")
 
@@ -17,9 +15,7 @@ from gcnv2_ros.depth import sample_depth
 from gcnv2_ros.extraction import DecodeOptions, ExtractorOptions, create_extractor
 from gcnv2_ros.features import Features
 from gcnv2_ros.geometry import invert_pose, transform_points
-from gcnv2_ros.matching import match_descriptors
 from gcnv2_ros.odometry import Odometry, OdometryError, OdometryOptions, Trajectory, run_odometry
-from gcnv2_ros.odometry.association import match_near
 from gcnv2_ros.sequences import SyntheticRoom
 from gcnv2_ros.sequences.room import RoomOptions
 from gcnv2_ros.vocabulary import train_vocabulary
@@ -242,30 +238,3 @@ def test_orb_in_the_rendered_room_is_tracked_to_two_centimetres() -> None:
     error = np.linalg.norm(trajectory.poses[:, :3, 3] - truth[:, :3, 3], axis=1)
     assert path_length(truth) > 0.05
     assert np.sqrt(np.mean(error**2)) < 0.02
-
-
-@given(seed=st.integers(0, 10_000), points=st.integers(0, 40), keypoints=st.integers(0, 40))
-@settings(max_examples=25)
-def test_matching_within_any_distance_is_matching_by_descriptors_alone(seed: int, points: int, keypoints: int) -> None:
-    rng = np.random.default_rng(seed)
-    # Few distinct bytes, so that ties and near neighbours occur.
-    a = rng.integers(0, 3, (points, 32), dtype=np.uint8)
-    b = rng.integers(0, 3, (keypoints, 32), dtype=np.uint8)
-    expected, pixels = rng.uniform(0, 100, (points, 2)), rng.uniform(0, 100, (keypoints, 2))
-    near = match_near(a, expected, b, pixels, metric="hamming", radius=1e3, ratio=0.9, max_distance=30)
-    all_of_them = match_descriptors(a, b, ratio=0.9, max_distance=30)
-    np.testing.assert_array_equal(near.index_a, all_of_them.index_a)
-    np.testing.assert_array_equal(near.index_b, all_of_them.index_b)
-    np.testing.assert_array_equal(near.distance, all_of_them.distance)
-
-
-@given(seed=st.integers(0, 10_000))
-@settings(max_examples=25)
-def test_matches_lie_within_the_radius_and_points_without_a_place_have_none(seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    expected, pixels = rng.uniform(0, 100, (20, 2)), rng.uniform(0, 100, (30, 2))
-    expected[3] = np.nan
-    same = rng.integers(0, 256, (30, 32), dtype=np.uint8)
-    found = match_near(same[:20], expected, same, pixels, metric="hamming", radius=20.0, ratio=1.0, max_distance=None)
-    assert 3 not in found.index_a
-    assert (np.linalg.norm(expected[found.index_a] - pixels[found.index_b], axis=1) <= 20.0).all()

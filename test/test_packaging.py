@@ -110,8 +110,10 @@ def test_pip_builds_a_wheel_with_all_modules_and_data(source: Path, tmp_path: Pa
     names = set(zipfile.ZipFile(next(tmp_path.glob("*.whl"))).namelist())
     modules = {str(path.relative_to(REPOSITORY)) for path in (REPOSITORY / "gcnv2_ros").rglob("*.py")}
     assert modules <= names
-    data = {str(path.relative_to(REPOSITORY)) for path in (REPOSITORY / "gcnv2_ros/weights/data").iterdir()}
-    assert {name for name in data if not name.endswith(".pyc")} <= names
+    for folder in ("weights", "vocabulary"):
+        data = {str(path.relative_to(REPOSITORY)) for path in (REPOSITORY / "gcnv2_ros" / folder / "data").iterdir()}
+        assert data
+        assert data <= names
 
 
 def test_entry_points_lead_to_functions() -> None:

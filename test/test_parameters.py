@@ -134,6 +134,21 @@ def test_values_that_do_not_fit_together_are_refused() -> None:
         options(device="gpu")
 
 
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        ({"rectify": True}, "'rectify' must be false"),
+        ({"image_transport": "compressed"}, "'image_transport' must be raw, got 'compressed'"),
+        ({"mode": "rgbd", "depth_transport": "compressed"}, "'depth_transport' must be raw, got 'compressed'"),
+    ],
+)
+def test_what_cannot_be_sent_to_rtabmap_is_refused(values: dict[str, Any], sentence: str) -> None:
+    assert options(rtabmap=True, depth_transport="compressed").rtabmap
+    assert not options(**values).rtabmap
+    with pytest.raises(ParameterError, match=sentence):
+        options(rtabmap=True, **values)
+
+
 def test_a_whole_number_will_do_for_a_double() -> None:
     threshold = options(score_threshold=0).decode.score_threshold
     assert threshold == 0.0

@@ -399,9 +399,11 @@ def test_auto_passes_over_a_library_that_fails_and_tells_of_it(
     ("engine", "options", "message"),
     [
         ("openvino", {"device": "cuda"}, "openvino runs on the CPU, not on cuda"),
-        ("openvino", {"precision": "bf16"}, "openvino computes in fp32, not in bf16"),
+        ("openvino", {"precision": "bf16"}, "openvino computes in fp32 or int8, not in bf16"),
         ("onnxruntime", {"precision": "fp16"}, "onnxruntime computes in fp32, not in fp16"),
         ("onnxruntime", {"device": "cuda:1"}, "device cuda:1 was asked for, but"),
+        ("onnxruntime", {"precision": "int8"}, "onnxruntime computes in fp32, not in int8"),
+        ("torch", {"precision": "int8"}, "torch computes in fp32, fp16, bf16, not in int8"),
         ("auto", {"precision": "fp16"}, "fp16 needs a CUDA device"),
     ],
 )

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
+from gcnv2_ros import hamming
 from gcnv2_ros.cli.main import main
 from gcnv2_ros.extraction import DecodeOptions, ExtractorOptions, create_extractor
 from gcnv2_ros.sequences import TumSequence
@@ -21,7 +22,6 @@ from gcnv2_ros.vocabulary import (
     VocabularyError,
     Weighting,
     bag_of_words,
-    hamming,
     l1_score,
     l1_scores,
     load_vocabulary,

@@ -21,6 +21,8 @@ MODULES = (
     "replay",
     "evaluate",
     "export",
+    "quantize",
+    "bench",
     "bag",
     "view",
     "vocabulary",

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from ..extraction import Extractor
 
 _SOURCE = "folder of pictures, data set folder, or room:seed=1 for the synthetic room"
-_FORMS = ".txt, .txt.xz (DBoW2's text, as ORB-SLAM2 and 3 load it) or .bin (their forks' binary form)"
+_FORMS = ".txt (DBoW2's text, as ORB-SLAM2 and 3 load it) or .bin (their forks' binary form), packed with .xz behind"
+_DEFAULT = "default for the one that the package ships"
 _FRAMES_A_LINE = 50
 
 
@@ -35,14 +36,19 @@ def add_parsers(subparsers: Any) -> None:
     train.add_argument("--every", type=int, default=1, metavar="N", help="take every N-th frame (default: all)")
     add_extractor_arguments(train)
     train.set_defaults(run=run_train)
+    train.description = (
+        "Train a vocabulary. --input-size takes several sizes, 640x480,320x240: the pictures are extracted at each, "
+        "and the words then serve all of them. Beside the file, FILE.json says what it was made from."
+    )
 
     convert = actions.add_parser("convert", help="rewrite a vocabulary in another form, and check it on the way")
-    convert.add_argument("source", type=Path, metavar="IN", help="text, text packed with xz, or binary")
+    convert.add_argument("source", metavar="IN", help=f"text or binary, packed or not, or {_DEFAULT}")
+    convert.add_argument("--model", default="gcnv2_tiny", help="network of the default vocabulary (%(default)s)")
     convert.add_argument("target", type=Path, metavar="OUT", help=_FORMS)
     convert.set_defaults(run=run_convert)
 
     query = actions.add_parser("query", help="list the frames of a sequence that look most like a picture")
-    query.add_argument("vocabulary", type=Path, metavar="VOCABULARY")
+    query.add_argument("vocabulary", metavar="VOCABULARY", help=f"file, or {_DEFAULT}")
     query.add_argument("image", type=Path, metavar="IMAGE", help="picture file")
     query.add_argument("source", metavar="SOURCE", help=_SOURCE)
     query.add_argument("--top", type=int, default=10, help="how many (default: %(default)s)")
@@ -52,19 +58,48 @@ def add_parsers(subparsers: Any) -> None:
 
 
 def run_train(arguments: argparse.Namespace) -> None:
-    """Extract, train, write."""
+    """Extract at each size, train, write the vocabulary and its description."""
     from ..extraction import create_extractor
-    from ..vocabulary import save_vocabulary, train_vocabulary
+    from ..files import sha256_of
+    from ..vocabulary import VocabularyDescription, save_description, save_vocabulary, train_vocabulary
+    from ..vocabulary.description import terms_of
     from ..vocabulary.storage import check_name
 
     check_name(arguments.out)
+    sizes = arguments.input_size.split(",")
+    decode = decode_options(arguments)
     images: list[NDArray[np.uint8]] = []
-    with create_extractor(extractor_options(arguments), decode_options(arguments)) as extractor:
-        for source in arguments.sources:
-            images += [descriptors for _, descriptors in _described_frames(source, arguments.every, extractor)]
-    print(f"training on {sum(map(len, images))} descriptors of {len(images)} images", file=sys.stderr, flush=True)
+    counts = dict.fromkeys(arguments.sources, 0)
+    for size in sizes:
+        options = extractor_options(argparse.Namespace(**{**vars(arguments), "input_size": size}))
+        with create_extractor(options, decode) as extractor:
+            info = extractor.info
+            for source in counts:
+                described = [descriptors for _, descriptors in _described_frames(source, arguments.every, extractor)]
+                images += described
+                counts[source] = len(described)
+    total = sum(map(len, images))
+    print(f"training on {total} descriptors of {len(images)} images", file=sys.stderr, flush=True)
     vocabulary = train_vocabulary(images, branching=arguments.branching, depth=arguments.depth, seed=arguments.seed)
     save_vocabulary(vocabulary, arguments.out)
+    description = VocabularyDescription(
+        sha256=sha256_of(arguments.out),
+        model=info.model,
+        weights_sha256=info.weights_sha256,
+        input_sizes=tuple(size or "image" for size in sizes),
+        max_keypoints=decode.max_keypoints,
+        images=len(images),
+        descriptors=total,
+        sources=tuple(
+            {"source": Path(source).name, "images": count, "terms": terms_of(source)}
+            for source, count in counts.items()
+        ),
+        branching=arguments.branching,
+        depth=arguments.depth,
+        seed=arguments.seed,
+        words=len(vocabulary),
+    )
+    save_description(description, arguments.out)
     print(f"{arguments.out}: {len(vocabulary)} words, k = {vocabulary.branching}, L = {vocabulary.depth}")
 
 
@@ -74,7 +109,7 @@ def run_convert(arguments: argparse.Namespace) -> None:
     from ..vocabulary.storage import check_name
 
     check_name(arguments.target)
-    vocabulary = load_vocabulary(arguments.source)
+    vocabulary = load_vocabulary(arguments.source, model=arguments.model)
     save_vocabulary(vocabulary, arguments.target)
     print(f"{arguments.target}: {len(vocabulary)} words, k = {vocabulary.branching}, L = {vocabulary.depth}")
 
@@ -90,8 +125,9 @@ def run_query(arguments: argparse.Namespace) -> None:
 
     if arguments.top < 1:
         raise VocabularyError(f"--top must be at least 1, got {arguments.top}")
-    vocabulary = load_vocabulary(arguments.vocabulary)
     with create_extractor(extractor_options(arguments), decode_options(arguments)) as extractor:
+        info = extractor.info
+        vocabulary = load_vocabulary(arguments.vocabulary, model=info.model, weights_sha256=info.weights_sha256)
         gray = Frame(0, 0, read_picture(arguments.image)).gray
         wanted = bag_of_words(vocabulary, _binary(extractor, gray))
         frames = [

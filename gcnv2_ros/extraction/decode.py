@@ -24,6 +24,20 @@ Keep = Callable[[NDArray[np.float32]], NDArray[np.bool_]]
 _LARGEST_SHIFT = 0.5
 _SMALLEST_PROBABILITY = 1e-7
 
+# The 3x3 neighbourhood in row-major order, and the least-squares quadratic over it: from nine values to the slopes
+# along columns and rows and to the second derivatives xx, yy and xy.
+_PATCH_ROWS, _PATCH_COLUMNS = (steps.ravel() for steps in np.mgrid[-1:2, -1:2])
+_QUADRATIC_FIT = np.stack(
+    (
+        _PATCH_COLUMNS / 6,
+        _PATCH_ROWS / 6,
+        _PATCH_COLUMNS**2 - 2 / 3,
+        _PATCH_ROWS**2 - 2 / 3,
+        _PATCH_COLUMNS * _PATCH_ROWS / 4,
+    ),
+    axis=1,
+)
+
 
 @dataclass(frozen=True)
 class DecodeSettings:
@@ -150,22 +164,16 @@ def refine(scores: NDArray[np.float32], columns: NDArray[np.intp], rows: NDArray
         has no maximum.
     """
     height, width = scores.shape
-    steps = np.arange(-1, 2)
-    across = np.clip(columns[:, None, None] + steps, 0, width - 1)
-    down = np.clip(rows[:, None, None] + steps[:, None], 0, height - 1)
+    inside = (columns > 0) & (columns < width - 1) & (rows > 0) & (rows < height - 1)
+    across = np.clip(columns, 1, width - 2)[:, None] + _PATCH_COLUMNS
+    down = np.clip(rows, 1, height - 2)[:, None] + _PATCH_ROWS
     patches = np.clip(scores[down, across].astype(np.float64), _SMALLEST_PROBABILITY, 1.0 - _SMALLEST_PROBABILITY)
     logits = np.log(patches / (1.0 - patches))
-    by_column, by_row = logits.sum(axis=1), logits.sum(axis=2)
-    slope_x, slope_y = (by_column[:, 2] - by_column[:, 0]) / 6, (by_row[:, 2] - by_row[:, 0]) / 6
-    curve_xx = (by_column[:, 0] - 2 * by_column[:, 1] + by_column[:, 2]) / 3
-    curve_yy = (by_row[:, 0] - 2 * by_row[:, 1] + by_row[:, 2]) / 3
-    curve_xy = (logits[:, 0, 0] - logits[:, 0, 2] - logits[:, 2, 0] + logits[:, 2, 2]) / 4
+    slope_x, slope_y, curve_xx, curve_yy, curve_xy = (logits @ _QUADRATIC_FIT).T
     determinant = curve_xx * curve_yy - curve_xy**2
-    inside = (columns > 0) & (columns < width - 1) & (rows > 0) & (rows < height - 1)
     peaked = inside & (curve_xx < 0.0) & (determinant > 0.0)
     offsets = np.stack((curve_xy * slope_y - curve_yy * slope_x, curve_xy * slope_x - curve_xx * slope_y), axis=1)
-    offsets /= np.where(peaked, determinant, 1.0)[:, None]
-    offsets[~peaked] = 0.0
+    offsets /= np.where(peaked, determinant, np.inf)[:, None]
     return np.clip(offsets, -_LARGEST_SHIFT, _LARGEST_SHIFT).astype(np.float32)
 
 

@@ -25,6 +25,7 @@ from ..errors import MissingDependencyError
 from ..features import DESCRIPTOR_BYTES
 from ..files import atomic_path, atomic_write, sha256_of
 from .options import ExtractionError
+from .quantization import QUANTIZER, Calibration, quantize_onnx
 from .results import SCHEMA_VERSION
 
 if TYPE_CHECKING:
@@ -80,18 +81,28 @@ def export_onnx(
         temporary.write_bytes(content)
 
 
-def cached_onnx(model: str, weights: Weights) -> bytes:
+def cached_onnx(model: str, weights: Weights, calibration: Calibration | None = None) -> bytes:
     """The network as an ONNX model of open size, from the cache where it is there and sound.
+
+    With a calibration it is the eight-bit network.
 
     Raises
     ------
+    ExtractionError
+        If the calibration does not fit the network.
     MissingDependencyError
         If it must be exported and onnx is not installed.
     """
-    return cached_model(onnx_key(model, weights), ".onnx", lambda: _onnx_model(model, weights))
+
+    def build() -> bytes:
+        if calibration is None:
+            return _onnx_model(model, weights)
+        return quantize_onnx(cached_onnx(model, weights), calibration)
+
+    return cached_model(onnx_key(model, weights, calibration), ".onnx", build)
 
 
-def onnx_key(model: str, weights: Weights) -> dict[str, str]:
+def onnx_key(model: str, weights: Weights, calibration: Calibration | None = None) -> dict[str, str]:
     """All that the model of `cached_onnx` depends on.
 
     Raises
@@ -106,7 +117,7 @@ def onnx_key(model: str, weights: Weights) -> dict[str, str]:
             f"weights of {model} that are in memory only cannot be cached; save them to a file, or choose the runtime "
             "torch"
         )
-    return {
+    key = {
         "model": model,
         "definition": _definition_digest(model),
         "weights_sha256": weights.sha256,
@@ -114,6 +125,9 @@ def onnx_key(model: str, weights: Weights) -> dict[str, str]:
         "precision": "fp32",
         "exporter": f"torch {torch.__version__}, opset {OPSET}",
     }
+    if calibration is not None:
+        key |= {"precision": "int8", "calibration": calibration.digest, "quantizer": QUANTIZER}
+    return key
 
 
 def network_stride(model: str) -> int:

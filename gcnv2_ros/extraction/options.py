@@ -16,7 +16,8 @@ _REFERENCE_SIDE = 240
 _RADIUS_AT_REFERENCE = 4
 _BORDER_AT_REFERENCE = 8
 
-_PRECISIONS = ("auto", "fp32", "fp16", "bf16")
+PRECISIONS = ("auto", "fp32", "fp16", "bf16", "int8")
+"""What `ExtractorOptions.precision` may be."""
 _DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?")
 
 
@@ -91,7 +92,8 @@ class ExtractorOptions:
     device
         ``auto`` (CUDA where there is one, else the CPU), ``cpu``, ``cuda`` or ``cuda:N``.
     precision
-        ``auto``, ``fp32``, ``fp16`` or ``bf16``.
+        ``auto``, ``fp32``, ``fp16``, ``bf16`` or ``int8``. int8 needs a calibration beside the weights
+        (`gcnv2_ros.extraction.quantization`).
     input_width, input_height
         The size to which images are resized for the network, in pixels. 0 and 0: the image's own size. Sizes that
         are no multiple of the network's stride are padded on the right and at the bottom.
@@ -116,8 +118,8 @@ class ExtractorOptions:
     def __post_init__(self) -> None:
         if not _DEVICE.fullmatch(self.device):
             raise ExtractionError(f"device must be auto, cpu, cuda or cuda:N, got {self.device!r}")
-        if self.precision not in _PRECISIONS:
-            raise ExtractionError(f"precision must be one of {', '.join(_PRECISIONS)}, got {self.precision!r}")
+        if self.precision not in PRECISIONS:
+            raise ExtractionError(f"precision must be one of {', '.join(PRECISIONS)}, got {self.precision!r}")
         if self.threads < 0:
             raise ExtractionError(f"threads must not be negative, got {self.threads}")
         size = (self.input_width, self.input_height)

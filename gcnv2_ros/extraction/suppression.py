@@ -15,7 +15,7 @@ Accept = Callable[[NDArray[np.intp], NDArray[np.intp]], NDArray[np.bool_]]
 _VISITING_COST = 64
 # Maps with many equal scores decide few pixels in a round; after so many rounds the rest is visited one by one.
 _MOST_ROUNDS = 4
-# A round that looks up more neighbours than this, because nearly everything is equal, is not worth it.
+# A round that looks up about this many neighbours, because nearly everything is equal, is not worth it.
 _MOST_LOOKUPS = 1_000_000
 
 
@@ -32,10 +32,8 @@ class Scratch:
         """Have arrays of `shape`. Their content is undefined."""
         if shape != self._shape:
             self._shape = shape
-            self.values, self.along_rows, self.window = (np.zeros(shape, np.float32) for _ in range(3))
-            self.zeros = np.zeros(shape, np.float32)
-            self.found, self.removed = (np.zeros(shape, np.uint8) for _ in range(2))
-            self.is_maximum, self.is_candidate = (np.zeros(shape, bool) for _ in range(2))
+            self.values, self.window = (np.zeros(shape, np.float32) for _ in range(2))
+            self.is_candidate = np.zeros(shape, bool)
 
 
 def suppress(
@@ -86,7 +84,12 @@ def suppress(
     values, inside = scratch.values, (slice(radius, radius + height), slice(radius, radius + width))
     values.fill(0.0)
     values[inside] = cv2.threshold(scores, threshold, 0.0, cv2.THRESH_TOZERO)[1]
-    window = np.ones((2 * radius + 1, 2 * radius + 1), np.uint8)
+    flat = values.ravel()
+    # Only the running maximum is taken over the whole map; all else is done for the undecided pixels alone.
+    # (Truth values first: looking for what is not zero among floats takes NumPy several times as long.)
+    undecided = np.flatnonzero(np.greater(flat, 0.0, out=scratch.is_candidate.ravel()))
+    steps = np.arange(-radius, radius + 1)
+    neighbourhood = (shape[1] * steps[:, None] + steps).ravel()
 
     def positions(kept: NDArray[np.intp]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
         rows, columns = np.divmod(kept, shape[1])
@@ -95,24 +98,24 @@ def suppress(
     kept = np.zeros(0, np.intp)
     kept_scores = np.zeros(0, np.float32)
     for _ in range(_MOST_ROUNDS):
-        found = _window_winners(scratch, radius)
+        if len(undecided) <= scores.size // _VISITING_COST:
+            break
+        found = undecided if radius == 0 else _window_winners(scratch, undecided, radius)
         if found is None:
             break
         kept = np.concatenate((kept, found))
-        kept_scores = np.concatenate((kept_scores, values.ravel()[found]))
-        scratch.found.fill(0)
-        scratch.found.ravel()[found] = 1
-        cv2.dilate(scratch.found, window, dst=scratch.removed)
-        cv2.copyTo(scratch.zeros, scratch.removed, values)
+        kept_scores = np.concatenate((kept_scores, flat[found]))
+        flat[(found[:, None] + neighbourhood).ravel()] = 0.0
+        undecided = undecided[flat[undecided] > 0.0]
         if limit is not None and len(kept) >= limit:
             counting = kept_scores if accept is None else kept_scores[accept(*positions(kept))]
             if len(counting) >= limit:
                 # What scores less than the `limit`th best that is kept already cannot be among the first `limit`.
                 enough = -np.partition(-counting, limit - 1)[limit - 1]
-                cv2.threshold(values, float(np.nextafter(enough, np.float32(0))), 0.0, cv2.THRESH_TOZERO, dst=values)
-        if cv2.countNonZero(values) <= scores.size // _VISITING_COST:
-            break
-    kept = np.concatenate((kept, _visit(values, radius)))
+                is_enough = flat[undecided] >= enough
+                flat[undecided[~is_enough]] = 0.0
+                undecided = undecided[is_enough]
+    kept = np.concatenate((kept, _visit(values, undecided, radius)))
     # Ascending positions first, so that a stable sort leaves equal scores in row-major order.
     kept.sort()
     columns, rows = positions(kept)
@@ -120,29 +123,24 @@ def suppress(
     return columns[order], rows[order]
 
 
-def _window_winners(scratch: Scratch, radius: int) -> NDArray[np.intp] | None:
-    """Positions of positive values that rank before all others within `radius`; None if that is too much work."""
+def _window_winners(scratch: Scratch, undecided: NDArray[np.intp], radius: int) -> NDArray[np.intp] | None:
+    """Of the undecided, those that rank before all others within `radius`; None if that is too much work."""
     values = scratch.values
     side = 2 * radius + 1
-    cv2.dilate(values, np.ones((1, side), np.uint8), dst=scratch.along_rows)
-    cv2.dilate(scratch.along_rows, np.ones((side, 1), np.uint8), dst=scratch.window)
-    np.equal(values, scratch.window, out=scratch.is_maximum)
-    np.greater(values, 0.0, out=scratch.is_candidate)
-    scratch.is_maximum &= scratch.is_candidate
-    found = np.flatnonzero(scratch.is_maximum)
-    if radius == 0 or len(found) * radius > _MOST_LOOKUPS:
-        return found if radius == 0 else None
+    cv2.dilate(values, np.ones((side, side), np.uint8), dst=scratch.window)
+    flat = values.ravel()
+    found = undecided[scratch.window.ravel()[undecided] == flat[undecided]]
+    if len(found) * side * radius > _MOST_LOOKUPS:
+        return None
     # Among equal scores the first in row-major order wins, so what precedes must score less: the rows above in the
     # window, and the same row to the left.
-    steps = np.arange(1, radius + 1)
-    above = scratch.along_rows.ravel().take(found[:, None] - values.shape[1] * steps).max(axis=1)
-    left = values.ravel().take(found[:, None] - steps).max(axis=1)
-    return found[np.maximum(above, left) < values.ravel()[found]]
+    steps = np.arange(-radius, radius + 1)
+    preceding = (values.shape[1] * steps[:, None] + steps).ravel()[: side * radius + radius]
+    return found[flat[found[:, None] + preceding].max(axis=1) < flat[found]]
 
 
-def _visit(values: NDArray[np.float32], radius: int) -> NDArray[np.intp]:
-    """The plain method: visit all positive `values` by rank, and give the positions of the kept ones."""
-    candidates = np.flatnonzero(values > 0.0)
+def _visit(values: NDArray[np.float32], candidates: NDArray[np.intp], radius: int) -> NDArray[np.intp]:
+    """The plain method: visit the undecided `candidates` (ascending) by rank, and give those that are kept."""
     candidates = candidates[np.argsort(-values.ravel()[candidates], kind="stable")]
     removed = np.zeros(values.shape, bool)
     flat_removed = removed.ravel().data

@@ -3,13 +3,12 @@
 
 The local map follows ORB-SLAM (Mur-Artal, Montiel, Tardos, T-RO 2015, sections V and VI), much reduced: points are
 looked for that the keyframes sharing most points with the latest frame have seen, so that a place seen before holds
-the camera when it comes back. There is no loop closure beyond that.
+the camera when it comes back. With a vocabulary, loops are closed beyond that.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -18,30 +17,18 @@ from numpy.typing import NDArray
 from ..camera import Camera
 from ..features import Features
 from ..geometry import invert_pose
-from ..matching import match_descriptors
 from ..vocabulary import Vocabulary
-from .association import match_near
 from .bundle import adjust, require_gtsam
 from .keyframes import Keyframe, KeyframeMap, Observation
+from .localisation import Localisation, Localiser
+from .loops import LoopCloser
 from .options import OdometryError, OdometryOptions
-from .pose import Pinhole, agreeing, ransac_pose, refine_pose
+from .pose import Pinhole
 from .recognition import likely_keyframes, words_of
 from .results import TrackResult, Trajectory
 
-# After a pose is known roughly, points are looked for within this share of the search radius.
-_NEAR_SHARE = 0.25
 # Longer pauses than so many times the latest step between frames make the motion unpredictable.
 _LONGEST_STEP = 5.0
-
-
-@dataclass(frozen=True, eq=False)
-class _Localisation:
-    """A pose, and the points of the map that speak for it."""
-
-    pose: NDArray[np.float64]
-    keypoints: NDArray[np.intp]
-    points: NDArray[np.intp]
-    matches: int
 
 
 class Odometry:
@@ -56,7 +43,8 @@ class Odometry:
     options
         The settings.
     vocabulary
-        Ranks keyframes by their words when the camera is lost; without one they are ranked by matching descriptors.
+        Of binary descriptors. With it, loops are closed, and a lost camera's keyframes are ranked by their words;
+        without it there are no loops, and keyframes are ranked by matching descriptors.
 
     Raises
     ------
@@ -75,9 +63,11 @@ class Odometry:
             camera.fx, camera.fy, camera.cx, camera.cy, options.pixel_sigma, options.inverse_depth_sigma
         )
         self._map = KeyframeMap(self._pinhole)
+        self._localiser = Localiser(self._map, self._pinhole, options)
+        self._loops = LoopCloser(self._map, self._localiser, self._pinhole, options)
         self._stamp_ns: int | None = None
         # Where the latest tracked frame was and what it saw; None when lost.
-        self._latest: _Localisation | None = None
+        self._latest: Localisation | None = None
         # Motion from the latest frame but one to the latest, in the optical frame, and the seconds that it took.
         self._motion: tuple[NDArray[np.float64], float] | None = None
         self._most_inliers = 0
@@ -86,6 +76,14 @@ class Odometry:
     def keyframes(self) -> tuple[Keyframe, ...]:
         """The keyframes in the order of time, with their poses as refined so far."""
         return tuple(self._map.keyframes)
+
+    @property
+    def motion(self) -> tuple[NDArray[np.float64], float] | None:
+        """The latest motion, float64 (4, 4), the latest frame in the optical frame of the one before, and its seconds.
+
+        Without what corrections of the map add. None after the start and after a loss.
+        """
+        return self._motion
 
     @property
     def reference(self) -> Keyframe | None:
@@ -135,9 +133,11 @@ class Odometry:
             return TrackResult(stamp_ns, None, False, 0, 0, False)
         self._most_inliers = max(self._most_inliers, len(found.points))
         keyframe = len(found.points) < self.options.keyframe_share * self._most_inliers
+        loop = False
         if keyframe:
-            found = self._latest = self._add_keyframe(observation, found)
-        return TrackResult(stamp_ns, found.pose.copy(), True, found.matches, len(found.points), keyframe)
+            found, loop = self._add_keyframe(observation, found)
+            self._latest = found
+        return TrackResult(stamp_ns, found.pose.copy(), True, found.matches, len(found.points), keyframe, loop)
 
     def _observe(self, features: Features, rays: NDArray[np.floating] | None) -> Observation:
         ideal = self._camera.undistort(features.uv) if rays is None else np.asarray(rays, np.float64)[:, :2]
@@ -165,7 +165,7 @@ class Odometry:
         keyframe = self._keyframe(observation, np.eye(4))
         self._map.add(keyframe)
         keypoints = keyframe.seen
-        self._latest = _Localisation(np.eye(4), keypoints, keyframe.points[keypoints], 0)
+        self._latest = Localisation(np.eye(4), keypoints, keyframe.points[keypoints], 0)
         self._most_inliers = len(keypoints)
         return TrackResult(stamp_ns, np.eye(4), True, 0, 0, True)
 
@@ -173,14 +173,14 @@ class Odometry:
         points = np.full(len(observation), -1, np.intp)
         return Keyframe(observation, pose, points, words_of(self._vocabulary, observation.features))
 
-    def _follow(self, observation: Observation, latest: _Localisation, seconds: float) -> _Localisation | None:
+    def _follow(self, observation: Observation, latest: Localisation, seconds: float) -> Localisation | None:
         """Track from the latest frame: near the predicted places, then anywhere in the image."""
         window = self._map.neighbours(latest.points, self.options.window)
         if self._map.keyframes[-1] not in window:
             window.append(self._map.keyframes[-1])
         points = self._map.points_of(window)
         predicted = invert_pose(latest.pose @ self._predicted_motion(seconds))
-        return self._localise_near(observation, points, predicted) or self._localise_anywhere(observation, points)
+        return self._localiser.near(observation, points, predicted) or self._localiser.anywhere(observation, points)
 
     def _predicted_motion(self, seconds: float) -> NDArray[np.float64]:
         """The latest motion going on at constant velocity."""
@@ -194,104 +194,29 @@ class Odometry:
             predicted[:3, 3] = share * motion[:3, 3]
         return predicted
 
-    def _localise_near(
-        self, observation: Observation, points: NDArray[np.intp], predicted: NDArray[np.float64]
-    ) -> _Localisation | None:
-        """Match points near where the predicted pose (world to optical frame) sends them."""
-        matched = self._match_near(observation, points, predicted, self.options.search_radius)
-        return self._solve(observation, points, *matched)
-
-    def _localise_anywhere(self, observation: Observation, points: NDArray[np.intp]) -> _Localisation | None:
-        """Match points by their descriptors alone."""
-        features = observation.features
-        matches = match_descriptors(
-            self._map.descriptors[points],
-            features.descriptors,
-            metric=features.metric,
-            ratio=self.options.ratio,
-            max_distance=self._max_distance(features),
-        )
-        return self._solve(observation, points, matches.index_b, points[matches.index_a])
-
-    def _match_near(
-        self, observation: Observation, points: NDArray[np.intp], pose: NDArray[np.float64], radius: float
-    ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-        """Keypoints and the points that they match, near where `pose` (world to optical frame) sends the points."""
-        expected = self._pinhole.project(self._map.positions[points] @ pose[:3, :3].T + pose[:3, 3])
-        margin = (
-            (observation.pixels.min(0) - radius, observation.pixels.max(0) + radius) if len(observation) else (0, 0)
-        )
-        visible = ((expected >= margin[0]) & (expected <= margin[1])).all(axis=1)
-        points, expected = points[visible], expected[visible]
-        features = observation.features
-        matches = match_near(
-            self._map.descriptors[points],
-            expected,
-            features.descriptors,
-            observation.pixels,
-            metric=features.metric,
-            radius=radius,
-            ratio=self.options.ratio,
-            max_distance=self._max_distance(features),
-        )
-        return matches.index_b, points[matches.index_a]
-
-    def _solve(
-        self,
-        observation: Observation,
-        candidates: NDArray[np.intp],
-        keypoints: NDArray[np.intp],
-        points: NDArray[np.intp],
-    ) -> _Localisation | None:
-        """Pose from matches; then match again, near, with the pose, and refine it. None where too few points agree."""
-        if len(points) < self.options.min_inliers:
-            return None
-        pose = ransac_pose(self._map.positions[points], observation.pixels[keypoints], self._pinhole)
-        if pose is None:
-            return None
-        agree = agreeing(pose, self._map.positions[points], observation.pixels[keypoints], self._pinhole)
-        pose = self._refined(observation, pose, keypoints[agree], points[agree])
-        near = _NEAR_SHARE * self.options.search_radius
-        keypoints, points = self._match_near(observation, candidates, pose, near)
-        for _ in range(2):
-            agree = agreeing(pose, self._map.positions[points], observation.pixels[keypoints], self._pinhole)
-            if agree.sum() < self.options.min_inliers:
-                return None
-            pose = self._refined(observation, pose, keypoints[agree], points[agree])
-        return _Localisation(invert_pose(pose), keypoints[agree], points[agree], len(points))
-
-    def _refined(
-        self,
-        observation: Observation,
-        pose: NDArray[np.float64],
-        keypoints: NDArray[np.intp],
-        points: NDArray[np.intp],
-    ) -> NDArray[np.float64]:
-        return refine_pose(
-            pose,
-            self._map.positions[points],
-            observation.pixels[keypoints],
-            observation.depth[keypoints],
-            self._pinhole,
-        )
-
-    def _relocalise(self, observation: Observation) -> _Localisation | None:
+    def _relocalise(self, observation: Observation) -> Localisation | None:
         """Look for the camera in the whole map: in the likeliest keyframes, each with its neighbours."""
         count = self.options.relocalisation_candidates
         features = observation.features
-        for keyframe in likely_keyframes(self._map, features, self._vocabulary, count, self._max_distance(features)):
+        for keyframe in likely_keyframes(
+            self._map, features, self._vocabulary, count, self._localiser.max_distance(features)
+        ):
             window = self._map.neighbours(keyframe.points[keyframe.seen], self.options.window)
-            found = self._localise_anywhere(observation, self._map.points_of(window))
+            found = self._localiser.anywhere(observation, self._map.points_of(window))
             if found is not None:
                 return found
         return None
 
-    def _add_keyframe(self, observation: Observation, found: _Localisation) -> _Localisation:
-        """Make the latest frame a keyframe and refine the window; returns where the frame is then."""
+    def _add_keyframe(self, observation: Observation, found: Localisation) -> tuple[Localisation, bool]:
+        """Make the latest frame a keyframe, close a loop if it does, and refine the window.
+
+        Returns where the frame is then, and whether a loop was closed.
+        """
         keyframe = self._keyframe(observation, found.pose)
         keyframe.points[found.keypoints] = found.points
         self._map.add(keyframe)
-        window = self._map.neighbours(found.points, self.options.window)
+        loop = self._loops.close(keyframe)
+        window = self._map.neighbours(keyframe.points[keyframe.seen] if loop else found.points, self.options.window)
         if keyframe not in window:
             window = [*window[:-1], keyframe]
         around = [
@@ -304,10 +229,7 @@ class Odometry:
             self._map.forget_oldest()
         keypoints = keyframe.seen
         self._most_inliers = len(found.points)
-        return _Localisation(keyframe.pose, keypoints, keyframe.points[keypoints], found.matches)
-
-    def _max_distance(self, features: Features) -> float | None:
-        return self.options.max_hamming_distance if features.metric == "hamming" else None
+        return Localisation(keyframe.pose, keypoints, keyframe.points[keypoints], found.matches), loop
 
 
 def run_odometry(

@@ -27,6 +27,8 @@ class TrackResult:
         Those that agree with the pose.
     keyframe
         Whether the frame became a keyframe.
+    loop
+        Whether it closed a loop: the map was corrected, and the pose is in the corrected one.
     """
 
     stamp_ns: int
@@ -35,6 +37,7 @@ class TrackResult:
     matches: int
     inliers: int
     keyframe: bool
+    loop: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,8 +50,8 @@ class Trajectory:
         int64 (N,).
     poses
         float64 (N, 4, 4), optical frame to world, NaN where lost. Each pose hangs on its reference keyframe as that
-        was refined in the end, which is what other SLAM systems save; `results` has the poses as they were
-        when the frame came.
+        was refined and corrected in the end, which is what other SLAM systems save; `results` has the poses as they
+        were when the frame came.
     tracked
         bool (N,).
     results

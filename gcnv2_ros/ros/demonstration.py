@@ -88,6 +88,7 @@ def run_demonstration(
     *,
     parameters: Mapping[str, Any],
     rate: float = 1.0,
+    reliability: str = "best_effort",
     say: Callable[[str], None],
 ) -> Demonstration:
     """Start the node, play `frames` to it, stop it.
@@ -102,6 +103,8 @@ def run_demonstration(
         Parameters of the node.
     rate
         Speed relative to the stamps.
+    reliability
+        How the images are published: ``best_effort``, as camera drivers do, or ``reliable``.
     say
         Called with a line of progress.
 
@@ -121,7 +124,7 @@ def run_demonstration(
     with tempfile.TemporaryFile("w+") as log:
         process = subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT)
         try:
-            return _play(_Preloaded(sequence, frames), process, domain, rate, say)
+            return _play(_Preloaded(sequence, frames), process, domain, rate, reliability, say)
         except DemonstrationError as error:
             log.seek(0)
             last = "\n".join(log.read().strip().splitlines()[-8:])
@@ -135,7 +138,12 @@ def run_demonstration(
 
 
 def _play(
-    sequence: _Preloaded, process: subprocess.Popen, domain: int, rate: float, say: Callable[[str], None]
+    sequence: _Preloaded,
+    process: subprocess.Popen,
+    domain: int,
+    rate: float,
+    reliability: str,
+    say: Callable[[str], None],
 ) -> Demonstration:
     context = Context()
     rclpy.init(context=context, domain_id=domain)
@@ -164,8 +172,7 @@ def _play(
         node.create_subscription(PointCloud2, f"{_NODE}/features", on_features, volatile_qos("reliable", 1000))
         node.create_subscription(String, f"{_NODE}/model_info", lambda m: info.update(json.loads(m.data)), LATCHED)
         node.create_subscription(DiagnosticArray, "/diagnostics", on_diagnostics, 10)
-        # Best effort, as camera drivers publish.
-        player = Player(node, sequence, reliability="best_effort")
+        player = Player(node, sequence, reliability=reliability)
         say("waiting for the node")
         deadline = time.monotonic() + _START_SECONDS
         while not (player.subscriptions and info and node.count_publishers(f"{_NODE}/features")):

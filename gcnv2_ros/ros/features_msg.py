@@ -63,6 +63,9 @@ ByteOrder = Literal["<", ">"]
 _REQUIRED_FIELDS = ("u", "v", "response", DESCRIPTOR_FIELD)
 _INTEGER_FIELDS = ("octave", "track_id")
 
+# NumPy holds the size of an array's element in a C int.
+_LARGEST_POINT_STEP = 2**31 - 1
+
 
 @dataclass(frozen=True, eq=False)
 class ReceivedFeatures:
@@ -218,6 +221,10 @@ def _structured_points(message: PointCloud2) -> NDArray:
             raise FeaturesMessageError(f"the field {field.name!r} appears twice in the features message")
         formats[field.name] = (_checked_format(field, order, message.point_step), field.offset)
     _require(formats)
+    if message.point_step > _LARGEST_POINT_STEP:
+        raise FeaturesMessageError(
+            f"points of {message.point_step} bytes (point_step) are no features; at most {_LARGEST_POINT_STEP} are read"
+        )
     dtype = np.dtype(
         {
             "names": list(formats),

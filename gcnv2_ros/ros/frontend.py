@@ -19,7 +19,6 @@ from rclpy.executors import ExternalShutdownException
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.logging import get_logger
 from rclpy.parameter import Parameter
-from sensor_msgs.msg import Imu
 
 from ..errors import GCNv2Error
 from ..extraction import create_extractor
@@ -27,18 +26,16 @@ from ..messages.color_conversion import available_converters
 from .camera_state import Frame, create_cameras
 from .diagnostics import diagnostic_array, diagnostic_status
 from .fallback import ExtractorFactory
-from .gravity import ImuRoll
+from .gravity import RollSource, create_roll_source
 from .inputs import CameraInputs
 from .parameters import FrontendOptions, current_options, declare_parameters
 from .pipeline import Pipeline
-from .qos import volatile_qos
 from .worker import Worker
 
 NODE_NAME = "gcnv2_frontend"
 
 _DIAGNOSTICS_PERIOD = 1.0
 _STOP_SECONDS = 10.0
-_IMU_DEPTH = 200
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -72,8 +69,8 @@ class FrontendNode(LifecycleNode):
         self._pipeline: Pipeline | None = None
         self._worker: Worker[Frame] | None = None
         self._inputs: list[CameraInputs] = []
-        self._imu: ImuRoll | None = None
-        self._imu_subscription: Any = None
+        self._roll_source: RollSource | None = None
+        self._roll_subscriptions: list[Any] = []
         self.add_on_set_parameters_callback(self._on_parameters)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         # On the steady clock, so that a simulation that stands still is reported too.
@@ -97,13 +94,13 @@ class FrontendNode(LifecycleNode):
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load the model and create the publishers."""
         try:
-            self._imu = ImuRoll(self._options.imu_rotations) if self._options.upright == "imu" else None
+            self._roll_source = create_roll_source(self._options)
             self._pipeline = Pipeline(
                 self,
                 self._options,
                 self._cameras,
                 create=self._create,
-                imu=self._imu,
+                roll_source=self._roll_source,
                 on_fallback=self._on_fallback,
             )
         except GCNv2Error as error:
@@ -157,10 +154,8 @@ class FrontendNode(LifecycleNode):
             lanes=len(self._cameras),
             gather=options.batch_wait,
         )
-        if self._imu is not None:
-            self._imu_subscription = self.create_subscription(
-                Imu, "imu", self._on_imu, volatile_qos("best_effort", _IMU_DEPTH)
-            )
+        if self._roll_source is not None:
+            self._roll_subscriptions = self._roll_source.subscribe(self, lambda text: self._reporter.warn("roll", text))
         self._inputs = [CameraInputs(self, camera, options, self._on_frame) for camera in self._cameras]
         self.get_logger().info(f"active: images from {', '.join(camera.image_topic for camera in self._cameras)}")
         if self._inputs[0].library:
@@ -170,9 +165,9 @@ class FrontendNode(LifecycleNode):
         for inputs in self._inputs:
             inputs.close()
         self._inputs = []
-        if self._imu_subscription is not None:
-            self.destroy_subscription(self._imu_subscription)
-            self._imu_subscription = None
+        for subscription in self._roll_subscriptions:
+            self.destroy_subscription(subscription)
+        self._roll_subscriptions = []
         worker, self._worker = self._worker, None
         if worker is None:
             return
@@ -199,10 +194,6 @@ class FrontendNode(LifecycleNode):
             camera.statistics.count_dropped("queue full", dropped)
             limit = self._options.queue_limit
             camera.reporter.warn("queue full", f"{limit} frames wait (queue_limit); the oldest is dropped")
-
-    def _on_imu(self, message: Imu) -> None:
-        if self._imu is not None and not self._imu.update(message):
-            self._reporter.warn("imu", "the imu topic says that it measures no acceleration; images stay as they are")
 
     def _on_fallback(self, sentence: str) -> None:
         for camera in self._cameras:

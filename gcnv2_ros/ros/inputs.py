@@ -62,7 +62,7 @@ class CameraInputs:
         qos = volatile_qos(options.subscribe_reliability, options.subscribe_depth)
         for topic in camera.topics.images:
             self._subscribe_to_images(topic, qos)
-        needed = options.mode == "stereo" or options.rectify
+        needed = options.mode == "stereo" or options.rectify or options.vins or options.rtabmap
         self._subscribe_to_calibration("camera_info", camera.topics.camera_info, camera.calibration, needed)
         self._subscribe_to_calibration(
             "right camera_info", camera.topics.right_camera_info, camera.right_calibration, needed

@@ -28,7 +28,7 @@ from std_msgs.msg import Header
 
 from ..camera import Camera
 from ..errors import GCNv2Error
-from ..geometry import invert_pose, transform_points
+from ..geometry import transform_points
 from ..odometry import Odometry, OdometryOptions, TrackResult
 from ..vocabulary import load_vocabulary
 from .features_msg import FeaturesMessageError, ReceivedFeatures, decode_features
@@ -76,8 +76,8 @@ ODOMETRY_PARAMETERS: tuple[ParameterSpec, ...] = (
     ),
     ParameterSpec(
         "vocabulary",
-        "",
-        "Vocabulary file that helps to recognise places after a loss; empty: descriptors are matched instead.",
+        "none",
+        "none, default (that of the shipped gcnv2_tiny weights), or a file: closes loops, finds places after a loss.",
     ),
     ParameterSpec(
         "min_inliers",
@@ -153,7 +153,7 @@ class OdometryNode(Node):
         self._odom_frame = str(values["odom_frame"])
         self._path_length = int(values["path_length"])
         self._options = OdometryOptions(**{name: values[name] for name in _OPTION_NAMES})
-        self._vocabulary = load_vocabulary(values["vocabulary"]) if values["vocabulary"] else None
+        self._vocabulary = None if values["vocabulary"] == "none" else load_vocabulary(values["vocabulary"])
         # Made from the first message with rays; now only to fail early if something is missing.
         Odometry(Camera(2, 2, 1.0, 1.0, 0.5, 0.5), self._options)
         self._odometry: Odometry | None = None
@@ -200,6 +200,8 @@ class OdometryNode(Node):
     def _track(self, odometry: Odometry, received: ReceivedFeatures) -> None:
         features = received.features
         result = odometry.track(features, received.stamp_ns, rays=received.rays)
+        if result.loop:
+            self.get_logger().info(f"a loop is closed; the map has {len(odometry.keyframes)} keyframes")
         if result.pose is None:
             known = int(np.isfinite(features.depth).sum())
             self.get_logger().warning(
@@ -214,9 +216,8 @@ class OdometryNode(Node):
         stamped = Header(stamp=header.stamp, frame_id=self._odom_frame)
         message = OdometryMessage(header=stamped, child_frame_id=header.frame_id)
         message.pose.pose.position, message.pose.pose.orientation = _position(pose), _orientation(pose)
-        if self._latest is not None and self._latest.pose is not None:
-            seconds = (result.stamp_ns - self._latest.stamp_ns) * 1e-9
-            message.twist.twist = _twist(invert_pose(self._latest.pose) @ optical, seconds)
+        if odometry.motion is not None:
+            message.twist.twist = _twist(*odometry.motion)
         self._poses.publish(message)
         if self._transforms is not None:
             transform = TransformStamped(header=stamped, child_frame_id=header.frame_id)

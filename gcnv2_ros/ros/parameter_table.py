@@ -56,8 +56,8 @@ PARAMETERS: tuple[ParameterSpec, ...] = (
     ParameterSpec(
         "precision",
         _MODEL.precision,
-        "Arithmetic of the network. auto: what suits the device.",
-        choices=("auto", "fp32", "fp16", "bf16"),
+        "Arithmetic of the network. auto: what suits the device. int8: on the CPU, with calibrated weights.",
+        choices=("auto", "fp32", "fp16", "bf16", "int8"),
     ),
     ParameterSpec(
         "input_width",
@@ -317,8 +317,14 @@ PARAMETERS: tuple[ParameterSpec, ...] = (
     ParameterSpec(
         "upright",
         "none",
-        "imu: turn images upright by the direction of gravity from imu (sensor_msgs/Imu) before the network sees them.",
-        choices=("none", "imu"),
+        "Turn images upright before the network sees them, by the direction of gravity: from imu (sensor_msgs/Imu), or "
+        "from tf (needs tf2_msgs).",
+        choices=("none", "imu", "tf"),
+    ),
+    ParameterSpec(
+        "upright_fixed_frame",
+        "odom",
+        "Frame of tf whose z axis points up, for upright: tf; tf must connect it with the frame_id of the images.",
     ),
     ParameterSpec(
         "imu_rotation",

@@ -84,6 +84,7 @@ class FrontendOptions:
     vins: bool
     rtabmap: bool
     upright: str
+    upright_fixed_frame: str
     imu_rotations: tuple[tuple[float, ...], ...]
     queue: str
     queue_limit: int

@@ -24,7 +24,7 @@ from .camera_state import CameraState, Frame, for_camera
 from .fallback import ExtractorFactory, FallbackExtractor
 from .features_msg import describe_schema
 from .frames import DecodedFrame, FrameDecoder
-from .gravity import ImuRoll
+from .gravity import RollSource
 from .outputs import CameraOutputs
 from .parameters import FrontendOptions
 from .qos import LATCHED, volatile_qos
@@ -47,7 +47,7 @@ class Pipeline:
         The node's cameras.
     create
         Builds the extractor.
-    imu
+    roll_source
         Where the cameras' roll comes from; None: images are taken as they are.
     on_fallback
         Called with a sentence if the extractor has to go on with the CPU.
@@ -66,13 +66,13 @@ class Pipeline:
         cameras: Sequence[CameraState],
         *,
         create: ExtractorFactory,
-        imu: ImuRoll | None,
+        roll_source: RollSource | None,
         on_fallback: Callable[[str], None],
     ) -> None:
         self._node = node
         self._options = options
         self._cameras = cameras
-        self._imu = imu
+        self._roll_source = roll_source
         self._on_fallback = on_fallback
         self._info_publisher: Any = None
         if options.rtabmap:
@@ -212,20 +212,17 @@ class Pipeline:
         return camera.rectified() if self._options.rectify and camera is not None else camera
 
     def _roll(self, frame: Frame) -> float:
-        if self._imu is None:
+        if self._roll_source is None:
             return 0.0
         camera = self._cameras[frame.camera]
         rectification = None
         if self._options.rectify and camera.calibration.camera is not None:
             rectification = camera.calibration.camera.rectification
-        roll = self._imu.roll(frame.camera, stamp_ns(frame.messages["image"]), rectification)
-        if roll is None:
-            camera.reporter.warn(
-                "no gravity",
-                f"an image from {camera.image_topic} is not turned upright: the imu topic has nothing for its time "
-                "stamp (is it published, and by the same clock?)",
-            )
-        return roll or 0.0
+        try:
+            return self._roll_source.roll(frame.camera, frame.messages["image"], rectification)
+        except GCNv2Error as error:
+            camera.reporter.warn("no gravity", f"an image from {camera.image_topic} is not turned upright: {error}")
+            return 0.0
 
     def _fell_back(self, sentence: str) -> None:
         self._on_fallback(sentence)

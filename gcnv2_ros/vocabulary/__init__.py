@@ -6,7 +6,8 @@ Galvez-Lopez, Tardos, "Bags of Binary Words for Fast Place Recognition in Image 
 
 from __future__ import annotations
 
-from .query import BagOfWords, bag_of_words, l1_score, l1_scores
+from .description import VocabularyDescription, load_description, save_description
+from .query import BagOfWords, bag_of_words, l1_score, l1_scores, shared_nodes
 from .storage import load_vocabulary, save_vocabulary
 from .train import train_vocabulary
 from .tree import Scoring, Vocabulary, VocabularyError, Weighting
@@ -15,12 +16,16 @@ __all__ = [
     "BagOfWords",
     "Scoring",
     "Vocabulary",
+    "VocabularyDescription",
     "VocabularyError",
     "Weighting",
     "bag_of_words",
     "l1_score",
     "l1_scores",
+    "load_description",
     "load_vocabulary",
+    "save_description",
     "save_vocabulary",
+    "shared_nodes",
     "train_vocabulary",
 ]

@@ -73,6 +73,15 @@ def bag_of_words(vocabulary: Vocabulary, descriptors: NDArray[np.uint8], *, leve
     return BagOfWords(words, weights, direct_index)
 
 
+def shared_nodes(a: BagOfWords, b: BagOfWords) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """All pairs of descriptors of two images that the direct index files under one node, as positions in each."""
+    nodes = [node for node in a.direct_index if node in b.direct_index]
+    none = np.zeros(0, np.intp)
+    first = [np.repeat(a.direct_index[node], len(b.direct_index[node])) for node in nodes]
+    second = [np.tile(b.direct_index[node], len(a.direct_index[node])) for node in nodes]
+    return np.concatenate([none, *first]), np.concatenate([none, *second])
+
+
 def l1_score(a: BagOfWords, b: BagOfWords) -> float:
     """Similarity of two images in [0, 1]: 1 - |a - b| / 2 in the L1 norm; 0 with an empty bag."""
     return float(l1_scores(a, [b])[0])

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..features import DESCRIPTOR_BITS, DESCRIPTOR_BYTES
-from .hamming import Words, as_words, distances, nearest
+from ..hamming import Words, as_words, distances, nearest
 from .tree import LEVELS_UP, MAX_BRANCHING, MAX_DEPTH, Vocabulary, VocabularyError, check_descriptors
 
 # The clusters of real descriptors settle well before; a cycle among equally good partitions must end somewhere.

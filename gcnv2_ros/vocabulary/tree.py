@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ..errors import GCNv2Error
 from ..features import DESCRIPTOR_BYTES
-from .hamming import WORDS, as_words, count_bits
+from ..hamming import WORDS, as_words, count_bits
 
 # The trackers that load vocabularies group the features of an image by the node that lies so far above the leaves.
 LEVELS_UP = 4

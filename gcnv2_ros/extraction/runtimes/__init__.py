@@ -26,6 +26,9 @@ _ENGINES = {
 AUTO_ORDER = tuple(_ENGINES)
 """Names of all runtimes, the fastest on a CPU first as measured by ``benchmarks/runtimes.py`` (docs/runtimes.md)."""
 
+EIGHT_BIT = "openvino"
+"""Name of the runtime that computes in int8."""
+
 _LOGGER = logging.getLogger(__name__)
 
 
@@ -55,7 +58,7 @@ class Runtime(Protocol):
     device
         Where it runs: ``cpu``, ``cuda:0``, ...
     precision
-        Arithmetic: ``fp32``, ``fp16``, ``bf16``.
+        Arithmetic: ``fp32``, ``fp16``, ``bf16``, ``int8``.
     stride
         Input pixels per descriptor cell; input sizes are multiples of it.
     """
@@ -77,9 +80,9 @@ class Runtime(Protocol):
 def create_runtime(options: ExtractorOptions, weights: Weights) -> Runtime:
     """Build the engine that `options.runtime` names, with `weights` in it.
 
-    ``auto`` takes the first of `AUTO_ORDER` that is installed and loads the network, on the CPU in fp32; torch, where a
-    CUDA device or another precision is asked for or ``device: auto`` finds one. An engine that is installed and fails
-    is logged.
+    ``auto`` takes the first of `AUTO_ORDER` that is installed and loads the network, on the CPU in fp32; the one that
+    computes in int8, where that is asked for; torch, where a CUDA device or another precision is asked for or
+    ``device: auto`` finds one. An engine that is installed and fails is logged.
 
     Raises
     ------
@@ -92,6 +95,8 @@ def create_runtime(options: ExtractorOptions, weights: Weights) -> Runtime:
         raise ExtractionError(f"there is no runtime {options.runtime!r}; choose auto or {', '.join(AUTO_ORDER)}")
     if options.runtime != "auto":
         return _build(options.runtime, options, weights)
+    if options.precision == "int8":
+        return _build(EIGHT_BIT, options, weights)
     from .torch_eager import resolve_device
 
     if options.precision in ("auto", "fp32") and resolve_device(options.device).type == "cpu":

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from ...errors import GCNv2Error, MissingDependencyError
 from ..export import INPUT_NAME, OUTPUT_NAMES, cached_model, cached_onnx, network_stride, onnx_key
 from ..options import ExtractionError
+from ..quantization import Calibration, load_calibration
 from . import RawFeatures
 
 if TYPE_CHECKING:
@@ -38,21 +39,21 @@ class OpenVINORuntime:
     device
         ``auto`` or ``cpu``.
     precision
-        ``auto`` or ``fp32``.
+        ``auto`` is ``fp32``. ``int8`` takes the calibration beside the weights.
     threads
         CPU threads; 0: OpenVINO's own choice.
 
     Raises
     ------
     ExtractionError
-        If the device or the precision is another, or OpenVINO refuses the network.
+        If the device or the precision is another, the calibration for int8 is missing or that of other weights, or
+        OpenVINO refuses the network.
     MissingDependencyError
         If openvino is not installed, or onnx is not and the network has not been exported before.
     """
 
     name = "openvino"
     device = "cpu"
-    precision = "fp32"
 
     def __init__(self, model: str, weights: Weights, *, device: str, precision: str, threads: int) -> None:
         try:
@@ -61,11 +62,15 @@ class OpenVINORuntime:
             raise MissingDependencyError("openvino", "the runtime openvino", "pip install onnx openvino") from error
         if device not in ("auto", "cpu"):
             raise ExtractionError(f"the runtime openvino runs on the CPU, not on {device}; choose cpu (or auto)")
-        if precision not in ("auto", "fp32"):
-            raise ExtractionError(f"the runtime openvino computes in fp32, not in {precision}; choose fp32 (or auto)")
+        if precision not in ("auto", "fp32", "int8"):
+            raise ExtractionError(
+                f"the runtime openvino computes in fp32 or int8, not in {precision}; choose fp32 (or auto) or int8"
+            )
+        self.precision = "fp32" if precision == "auto" else precision
         self.stride = network_stride(model)
+        calibration = load_calibration(model, weights) if precision == "int8" else None
         try:
-            network = _compiled(openvino, model, weights, threads)
+            network = _compiled(openvino, model, weights, calibration, threads)
             self._request: Any = network.create_infer_request()
         except GCNv2Error:
             raise
@@ -81,14 +86,14 @@ class OpenVINORuntime:
         # Outputs are copied: the next call writes into the same memory.
         results = self._request.infer({INPUT_NAME: batch}, share_inputs=True, share_outputs=False)
         descriptors, scores = (results[name] for name in OUTPUT_NAMES)
-        return RawFeatures(descriptors, scores)
+        return RawFeatures(descriptors.transpose(0, 3, 1, 2), scores)
 
     def close(self) -> None:
         """Free the compiled network."""
         self._request = None
 
 
-def _compiled(openvino: Any, model: str, weights: Weights, threads: int) -> Any:
+def _compiled(openvino: Any, model: str, weights: Weights, calibration: Calibration | None, threads: int) -> Any:
     core = openvino.Core()
     settings: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY"}
     # Where the processor has it, OpenVINO would compute in bf16, which turns descriptor bits over.
@@ -97,13 +102,19 @@ def _compiled(openvino: Any, model: str, weights: Weights, threads: int) -> Any:
         settings["INFERENCE_NUM_THREADS"] = threads
 
     def build() -> bytes:
-        network = core.read_model(io.BytesIO(cached_onnx(model, weights)))
+        network = core.read_model(io.BytesIO(cached_onnx(model, weights, calibration)))
+        # The decoder reads whole descriptors; channels last is also how OpenVINO has them within.
+        outputs = openvino.preprocess.PrePostProcessor(network)
+        descriptors = outputs.output(OUTPUT_NAMES[0])
+        descriptors.model().set_layout(openvino.Layout("NCHW"))
+        descriptors.tensor().set_layout(openvino.Layout("NHWC"))
+        network = outputs.build()
         exported = core.compile_model(network, _DEVICE, settings).export_model()
         return exported.getvalue() if isinstance(exported, io.BytesIO) else bytes(exported)
 
     key = {
-        **onnx_key(model, weights),
-        "compiler": f"openvino {openvino.__version__}",
+        **onnx_key(model, weights, calibration),
+        "compiler": f"openvino {openvino.__version__}, channels last",
         "processor": f"{core.get_property(_DEVICE, 'FULL_DEVICE_NAME')}, "
         f"{core.get_property(_DEVICE, 'OPTIMIZATION_CAPABILITIES')}",
     }

@@ -43,6 +43,11 @@ class TorchRuntime:
         self._device = resolve_device(device)
         self.device = str(self._device)
         self.precision = "fp32" if precision == "auto" else precision
+        if self.precision not in _DTYPES:
+            raise ExtractionError(
+                f"the runtime torch computes in {', '.join(_DTYPES)}, not in {precision}; choose one of them, or the "
+                f"runtime openvino"
+            )
         self._dtype = _DTYPES[self.precision]
         if self._device.type == "cpu" and self._dtype != torch.float32:
             raise ExtractionError(f"precision {self.precision} needs a CUDA device; on the CPU choose fp32 (or auto)")

@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The real node under a camera: latency over real DDS, and the rate that it keeps up."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+
+from ..errors import GCNv2Error
+from ..sequences import Frame, open_sequence
+from ..transport import PROFILE_VARIABLES, TRANSPORT_VARIABLE
+
+_TIMEOUT_SECONDS = 600.0
+_PERCENTILES = (50, 95, 99)
+_DEFAULT_TRANSPORT = "DEFAULT"
+
+
+@dataclass(frozen=True)
+class NodeCondition:
+    """One run of the node.
+
+    Attributes
+    ----------
+    precision, runtime, input_size, threads, max_keypoints
+        Of the node's extractor.
+    reliability
+        ``best_effort`` or ``reliable``, of publisher and subscription of the images.
+    transport
+        ``tuned`` (the package's profile for images) or ``default`` (Fast DDS as it comes).
+    camera_hz, frames
+        The camera.
+    sequence
+        Where its frames are from; they are published as bgr8.
+    """
+
+    precision: str = "fp32"
+    runtime: str = "auto"
+    input_size: tuple[int, int] = (320, 240)
+    threads: int = 0
+    max_keypoints: int = 1000
+    reliability: str = "best_effort"
+    transport: str = "tuned"
+    camera_hz: float = 15.0
+    frames: int = 150
+    sequence: str = "room:frames=30"
+
+
+def measure_node(condition: NodeCondition, *, say: Callable[[str], None]) -> dict[str, Any]:
+    """Run the node and a camera in processes of their own.
+
+    Returns
+    -------
+    dict
+        The condition, and: ``sent``, ``answered``, ``output_hz``; ``latency_ms`` from publishing a frame to receiving
+        its features, ``inside_ms`` from the node's callback to its publishing (both None without any answer).
+
+    Raises
+    ------
+    GCNv2Error
+        If that fails.
+    """
+    say(f"node: {condition.precision}, {condition.reliability}, {condition.transport}, {condition.camera_hz:g} Hz")
+    # Fast DDS reads its setting when a process first uses it, so every condition takes a new one.
+    environment = {name: value for name, value in os.environ.items() if name not in PROFILE_VARIABLES}
+    environment.pop(TRANSPORT_VARIABLE, None)
+    if condition.transport == "default":
+        environment[TRANSPORT_VARIABLE] = _DEFAULT_TRANSPORT
+    command = [sys.executable, "-m", "gcnv2_ros.benchmarking.node", json.dumps(asdict(condition))]
+    finished = subprocess.run(
+        command, env=environment, capture_output=True, text=True, timeout=_TIMEOUT_SECONDS, check=False
+    )
+    if finished.returncode:
+        raise GCNv2Error(f"the node could not be measured: {finished.stderr.strip()[-800:]}")
+    return json.loads(finished.stdout.splitlines()[-1])
+
+
+def _run(condition: NodeCondition) -> dict[str, Any]:
+    from ..ros.demonstration import run_demonstration
+
+    sequence = open_sequence(condition.sequence)
+    period = round(1e9 / condition.camera_hz)
+    pictures = [cv2.cvtColor(sequence[index].gray, cv2.COLOR_GRAY2BGR) for index in range(len(sequence))]
+    frames = [
+        Frame(index, 1_000_000_000 + index * period, np.asarray(pictures[index % len(pictures)], np.uint8))
+        for index in range(condition.frames)
+    ]
+    width, height = condition.input_size
+    result = run_demonstration(
+        sequence,
+        frames,
+        parameters={
+            "precision": condition.precision,
+            "runtime": condition.runtime,
+            "input_width": width,
+            "input_height": height,
+            "threads": condition.threads,
+            "max_keypoints": condition.max_keypoints,
+            "subscribe_reliability": condition.reliability,
+        },
+        reliability=condition.reliability,
+        say=lambda text: print(text, file=sys.stderr, flush=True),
+    )
+    latency = np.array(list(result.latency.values())) * 1e3
+    inside = {
+        name: float(result.diagnostics[key])
+        for name, key in (("p50", "latency median (ms)"), ("p99", "latency p99 (ms)"))
+        if result.diagnostics.get(key)
+    }
+    return {
+        **asdict(condition),
+        "sent": result.published,
+        "answered": len(result.features),
+        "output_hz": len(result.features) / result.seconds,
+        "keypoints": float(np.median([len(f) for f in result.features.values()])) if result.features else None,
+        "latency_ms": {f"p{level}": float(np.percentile(latency, level)) for level in _PERCENTILES}
+        if len(latency)
+        else None,
+        "inside_ms": inside if len(inside) == 2 else None,
+    }
+
+
+if __name__ == "__main__":
+    _given = json.loads(sys.argv[1])
+    _given["input_size"] = tuple(_given["input_size"])
+    print(json.dumps(_run(NodeCondition(**_given))))

@@ -1,0 +1,261 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The measurement: contenders in turn on the same images, percentiles of their stages, and ratios between them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import GCNv2Error
+from ..extraction import DecodeOptions, ExtractorOptions
+from ..weights import Weights, load_weights
+from .contenders import (
+    EXTRACTION,
+    STAGES,
+    Contender,
+    Measured,
+    NetworkContender,
+    OrbContender,
+    OriginalContender,
+    image_message,
+)
+from .machine import describe_machine, forward_gflop, gemm_gflops
+
+SCHEMA_VERSION = 1
+PERCENTILES = (50, 95, 99)
+
+_WARM_UP_ROUNDS = 3
+# As between two frames of a camera: some engines' threads stay busy for a while, at the cost of whoever comes next.
+_PAUSE_SECONDS = 0.01
+_START_TIMEOUT_SECONDS = 300.0
+_ORIGINAL_THRESHOLD = 0.05
+
+
+@dataclass(frozen=True)
+class BenchOptions:
+    """What is measured.
+
+    Attributes
+    ----------
+    models
+        Networks.
+    engines
+        Pairs of runtime and precision. Those that do not work here are named in the result and left out.
+    sizes
+        Network inputs (width, height).
+    budgets
+        Largest numbers of keypoints; the first holds everywhere, the others are measured with the first model, engine
+        and size.
+    weights
+        ``default`` or a file; with a file, `models` has one entry.
+    rounds
+        Frames for each contender.
+    threads
+        CPU threads of each engine; 0: its own choice.
+    device
+        ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+    """
+
+    models: tuple[str, ...] = ("gcnv2_tiny",)
+    engines: tuple[tuple[str, str], ...] = (
+        ("openvino", "int8"),
+        ("openvino", "fp32"),
+        ("onnxruntime", "fp32"),
+        ("torch", "fp32"),
+    )
+    sizes: tuple[tuple[int, int], ...] = ((320, 240), (640, 480))
+    budgets: tuple[int, ...] = (1000, 500, 2000)
+    weights: str = "default"
+    rounds: int = 100
+    threads: int = 0
+    device: str = "cpu"
+
+
+def run_bench(
+    options: BenchOptions, images: Sequence[NDArray[np.uint8]], *, say: Callable[[str], None]
+) -> dict[str, Any]:
+    """Measure everything.
+
+    Parameters
+    ----------
+    options
+        What.
+    images
+        bgr8 images (H, W, 3), taken in turn.
+    say
+        Called with a line of progress.
+
+    Returns
+    -------
+    dict
+        Plain values for JSON: ``machine``, ``gemm_gflops`` (before and after), ``runs``, ``by_budget``, ``start_up``,
+        ``left_out``. Times are milliseconds by the clock unless named otherwise.
+    """
+    messages = [image_message(image) for image in images]
+    report: dict[str, Any] = {
+        "schema_version": SCHEMA_VERSION,
+        "options": asdict(options),
+        "image_size": [images[0].shape[1], images[0].shape[0]],
+        "machine": describe_machine(),
+        "gemm_gflops": [gemm_gflops(options.threads)],
+        "left_out": {},
+        "runs": [],
+        "by_budget": [],
+        "start_up": [],
+    }
+    for model in options.models:
+        weights = load_weights(options.weights, model=model)
+        for size in options.sizes:
+            say(f"{model} at {size[0]}x{size[1]}")
+            contenders = _contenders(options, model, weights, size, report["left_out"], peers=True)
+            report["runs"] += _measure(contenders, messages, options, model, size)
+    model, size = options.models[0], options.sizes[0]
+    weights = load_weights(options.weights, model=model)
+    for budget in options.budgets:
+        say(f"{budget} keypoints")
+        chosen = replace(options, budgets=(budget,), engines=options.engines[:1])
+        contenders = _contenders(chosen, model, weights, size, report["left_out"], peers=True, threshold=0.0)
+        report["by_budget"] += [
+            {"budget": budget, **entry} for entry in _measure(contenders, messages, options, model, size)
+        ]
+    for runtime, precision in options.engines:
+        if f"{model} {runtime} {precision}" not in report["left_out"]:
+            say(f"start of {runtime} {precision}")
+            report["start_up"].append(measure_start(_extractor_options(options, model, size, runtime, precision)))
+    report["gemm_gflops"].append(gemm_gflops(options.threads))
+    peak = max(report["gemm_gflops"])
+    for entry in (*report["runs"], *report["by_budget"]):
+        if entry["precision"] == "fp32":
+            seconds = entry["stages_ms"]["forward"]["p50"] / 1e3
+            entry["share_of_gemm_peak"] = forward_gflop(entry["model"], *entry["input_size"]) / seconds / peak
+    report["load_average_after"] = describe_machine()["load_average"]
+    return report
+
+
+def measure_start(options: ExtractorOptions) -> dict[str, Any]:
+    """Start an extractor in a process of its own, and take one frame through it.
+
+    Returns
+    -------
+    dict
+        Seconds of importing, building and the first frame, and the largest resident memory in MB before building and
+        at the end (None where the platform does not tell).
+    """
+    command = [sys.executable, "-m", "gcnv2_ros.benchmarking.start_up", json.dumps(asdict(options))]
+    finished = subprocess.run(command, capture_output=True, text=True, timeout=_START_TIMEOUT_SECONDS, check=False)
+    if finished.returncode:
+        raise GCNv2Error(f"{options.runtime} {options.precision} did not start: {finished.stderr.strip()[-500:]}")
+    return {"runtime": options.runtime, "precision": options.precision, **json.loads(finished.stdout)}
+
+
+def _extractor_options(
+    options: BenchOptions, model: str, size: tuple[int, int], runtime: str, precision: str
+) -> ExtractorOptions:
+    return ExtractorOptions(
+        model=model,
+        weights=options.weights,
+        runtime=runtime,
+        device=options.device,
+        precision=precision,
+        input_width=size[0],
+        input_height=size[1],
+        threads=options.threads,
+    )
+
+
+def _contenders(
+    options: BenchOptions,
+    model: str,
+    weights: Weights,
+    size: tuple[int, int],
+    left_out: dict[str, str],
+    *,
+    peers: bool,
+    threshold: float | None = None,
+) -> list[Contender]:
+    decode = DecodeOptions(max_keypoints=options.budgets[0], score_threshold=threshold)
+    made: list[Contender] = []
+    for runtime, precision in options.engines:
+        chosen = _extractor_options(options, model, size, runtime, precision)
+        try:
+            made.append(NetworkContender(chosen, weights, decode))
+        except GCNv2Error as error:
+            left_out[f"{model} {runtime} {precision}"] = str(error)
+    if peers:
+        original = _extractor_options(options, model, size, "torch", "fp32")
+        recommended = weights.metadata.score_threshold(*size)
+        made.append(
+            OriginalContender(
+                original,
+                weights,
+                decode,
+                score_threshold=_ORIGINAL_THRESHOLD if recommended is None else recommended,
+            )
+        )
+        made.append(OrbContender(decode))
+    return made
+
+
+def _measure(
+    contenders: list[Contender], messages: Sequence[Any], options: BenchOptions, model: str, size: tuple[int, int]
+) -> list[dict[str, Any]]:
+    measured: list[list[Measured]] = [[] for _ in contenders]
+    rng = np.random.default_rng(0)
+    for turn in range(_WARM_UP_ROUNDS + options.rounds):
+        # Drawn anew in each round, so that whatever else the machine does falls on all alike.
+        for index in rng.permutation(len(contenders)).tolist():
+            time.sleep(_PAUSE_SECONDS)
+            result = contenders[index].run(messages[turn % len(messages)])
+            if turn >= _WARM_UP_ROUNDS:
+                measured[index].append(result)
+    extraction = {
+        contender.name: np.array([sum(m.stages.get(stage, 0.0) for stage in EXTRACTION) for m in of_one])
+        for contender, of_one in zip(contenders, measured)
+    }
+    entries = []
+    for contender, of_one in zip(contenders, measured):
+        entries.append(_summary(contender, of_one, extraction, model, size))
+        contender.close()
+    return entries
+
+
+def _summary(
+    contender: Contender,
+    measured: list[Measured],
+    extraction: dict[str, NDArray[np.float64]],
+    model: str,
+    size: tuple[int, int],
+) -> dict[str, Any]:
+    stages = {name: np.array([m.stages[name] for m in measured]) for name in measured[0].stages}
+    own = extraction[contender.name]
+    entry: dict[str, Any] = {
+        "name": contender.name,
+        "model": model,
+        "input_size": list(size),
+        "runtime": None,
+        "precision": None,
+        "keypoints": float(np.median([len(m.features) for m in measured])),
+        "stages_ms": {name: _percentiles(values) for name, values in stages.items()},
+        "extract_ms": _percentiles(own),
+        "total_ms": _percentiles(np.sum(list(stages.values()), axis=0)),
+        "processor_ms": _percentiles(np.array([m.processor for m in measured])),
+        "extract_ratio": {peer: float(np.median(own / seconds)) for peer, seconds in extraction.items()},
+    }
+    if isinstance(contender, NetworkContender):
+        entry["runtime"], entry["precision"] = contender.runtime.name, contender.runtime.precision
+        decoding = stages["suppress"] + stages["sample"]
+        entry["decode_to_forward"] = float(np.median(decoding / stages["forward"]))
+        entry["total_to_forward"] = float(np.median(np.sum([stages[n] for n in STAGES], axis=0) / stages["forward"]))
+    return entry
+
+
+def _percentiles(seconds: NDArray[np.float64]) -> dict[str, float]:
+    return {f"p{level}": float(np.percentile(seconds, level) * 1e3) for level in PERCENTILES}

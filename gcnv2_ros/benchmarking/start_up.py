@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Program: build an extractor from options (JSON, the only argument), run one frame, print seconds and memory."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+
+
+def main() -> None:
+    """Measure and print one JSON object."""
+    start = time.perf_counter()
+    import numpy as np
+
+    from ..extraction import ExtractorOptions, create_extractor
+
+    options = ExtractorOptions(**json.loads(sys.argv[1]))
+    imported = time.perf_counter()
+    before = peak_megabytes()
+    extractor = create_extractor(options)
+    built = time.perf_counter()
+    width, height = options.input_size or (640, 480)
+    extractor.extract(np.random.default_rng(0).integers(0, 256, (height, width), np.uint8))
+    finished = time.perf_counter()
+    report = {
+        "import_seconds": imported - start,
+        "build_seconds": built - imported,
+        "first_frame_seconds": finished - built,
+        "memory_before_mb": before,
+        "memory_mb": peak_megabytes(),
+    }
+    print(json.dumps(report))
+
+
+def peak_megabytes() -> float | None:
+    """The largest resident memory of this process so far; None where the platform does not tell."""
+    try:
+        # On Linux, what getrusage gives has in it the memory of the process that started this one.
+        status = Path("/proc/self/status").read_text()
+        return int(status.partition("VmHWM:")[2].split()[0]) * 1024 / 1e6
+    except (OSError, ValueError, IndexError):
+        pass
+    try:
+        import resource
+    except ImportError:
+        return None
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6  # bytes on macOS
+
+
+if __name__ == "__main__":
+    main()

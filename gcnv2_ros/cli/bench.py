@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`gcnv2 bench`: how long everything takes on this machine."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from .common import parse_size
+from .sequence_argument import SEQUENCE_HELP, open_described
+
+
+def add_parsers(subparsers: Any) -> None:
+    """Add `bench`."""
+    parser = subparsers.add_parser("bench", help="time every stage, runtime and precision beside cv2.ORB")
+    parser.add_argument("--images", default="room:frames=12", help=f"{SEQUENCE_HELP} (default: %(default)s)")
+    parser.add_argument("--models", nargs="+", default=["gcnv2_tiny"], help="networks (default: gcnv2_tiny)")
+    parser.add_argument("--weights", default="default", help="weights file (default: what the package ships)")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N (default: %(default)s)")
+    parser.add_argument(
+        "--engines",
+        nargs="+",
+        default=None,
+        metavar="RUNTIME:PRECISION",
+        help="e.g. openvino:int8 torch:fp32 (default: all that a CPU has, or torch's on CUDA)",
+    )
+    parser.add_argument("--sizes", nargs="+", default=["320x240", "640x480"], metavar="WxH", help="network inputs")
+    parser.add_argument("--budgets", type=int, nargs="+", default=[1000, 500, 2000], help="keypoints, the first rules")
+    parser.add_argument("--rounds", type=int, default=100, help="frames for each contender (default: %(default)s)")
+    parser.add_argument("--threads", type=int, default=0, help="CPU threads of each engine (default: its own choice)")
+    parser.add_argument("--node", action="store_true", help="measure the real node over DDS too")
+    parser.add_argument("--node-frames", type=int, default=150, help="frames a run of the node (default: %(default)s)")
+    parser.add_argument("--out", type=Path, default=None, help="folder for bench.json, bench.md and bench.png")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Measure, print the tables, write the files."""
+    import json
+    from dataclasses import replace
+
+    import cv2
+    import numpy as np
+
+    from ..benchmarking.node import NodeCondition, measure_node
+    from ..benchmarking.report import markdown_report, plot_report
+    from ..benchmarking.run import BenchOptions, run_bench
+    from ..extraction import ExtractionError
+    from ..files import atomic_write
+
+    if arguments.rounds < 1 or min(arguments.budgets) < 1:
+        raise ExtractionError("--rounds and --budgets must be at least 1")
+    options = BenchOptions(
+        models=tuple(arguments.models),
+        sizes=tuple(parse_size(text) for text in arguments.sizes),
+        budgets=tuple(arguments.budgets),
+        weights=arguments.weights,
+        rounds=arguments.rounds,
+        threads=arguments.threads,
+        device=arguments.device,
+    )
+    if arguments.engines is not None:
+        options = replace(options, engines=tuple(_engine(text) for text in arguments.engines))
+    elif arguments.device != "cpu":
+        options = replace(options, engines=(("torch", "fp16"), ("torch", "fp32"), ("onnxruntime", "fp32")))
+    sequence = open_described(arguments.images)
+    images = [sequence[index].image for index in range(min(len(sequence), arguments.rounds))]
+    colour = [
+        image if image.ndim == 3 else np.asarray(cv2.cvtColor(image, cv2.COLOR_GRAY2BGR), np.uint8) for image in images
+    ]
+
+    def say(text: str) -> None:
+        print(text, flush=True)
+
+    report = run_bench(options, colour, say=say)
+    if arguments.node:
+        width, height = options.sizes[0]
+        working = [
+            (runtime, precision)
+            for runtime, precision in options.engines
+            if f"{options.models[0]} {runtime} {precision}" not in report["left_out"]
+        ][:2]
+        report["node"] = []
+        for runtime, precision in working:
+            base = NodeCondition(
+                precision=precision,
+                runtime=runtime,
+                input_size=(width, height),
+                threads=arguments.threads,
+                max_keypoints=options.budgets[0],
+                frames=arguments.node_frames,
+            )
+            conditions = [
+                replace(base, reliability=reliability, transport=transport)
+                for transport in ("tuned", "default")
+                for reliability in ("best_effort", "reliable")
+            ]
+            # Four times as many frames, or a camera of 200 Hz would be over before the node has settled.
+            conditions.append(replace(base, camera_hz=200.0, frames=4 * base.frames))
+            report["node"] += [measure_node(condition, say=say) for condition in conditions]
+    tables = markdown_report(report)
+    print(tables)
+    if arguments.out is not None:
+        atomic_write(arguments.out / "bench.json", json.dumps(report, indent=1))
+        atomic_write(arguments.out / "bench.md", tables)
+        plot_report(report, arguments.out / "bench.png")
+
+
+def _engine(text: str) -> tuple[str, str]:
+    from ..extraction import ExtractionError
+
+    runtime, separator, precision = text.partition(":")
+    if not (runtime and separator and precision):
+        raise ExtractionError(f"an engine is written as RUNTIME:PRECISION, e.g. openvino:int8, got {text!r}")
+    return runtime, precision

@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`gcnv2 quantize`: the calibration with which weights run in eight bits."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from .common import parse_size
+from .sequence_argument import SEQUENCE_HELP, open_described
+
+
+def add_parsers(subparsers: Any) -> None:
+    """Add `quantize`."""
+    parser = subparsers.add_parser("quantize", help="calibrate weights for precision int8 on images")
+    parser.add_argument("model", metavar="MODEL", help="network, e.g. gcnv2_tiny")
+    parser.add_argument("images", metavar="IMAGES", help=SEQUENCE_HELP)
+    parser.add_argument("--weights", default="default", help="weights file (default: what the package ships)")
+    parser.add_argument("--count", type=int, default=24, help="images, evenly spread (default: %(default)s)")
+    parser.add_argument("--input-size", default="320x240", metavar="WxH", help="network input (default: %(default)s)")
+    parser.add_argument(
+        "--float-layers",
+        nargs="*",
+        default=None,
+        metavar="NAME",
+        help="convolutions to leave in float (default: the first one)",
+    )
+    parser.add_argument(
+        "--out", type=Path, default=None, metavar="FILE.int8.json", help="file to write (default: beside the weights)"
+    )
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Calibrate and write."""
+    import numpy as np
+
+    from ..extraction.export import network_stride
+    from ..extraction.options import ExtractionError
+    from ..extraction.preprocess import InputGeometry, check_image, network_input
+    from ..extraction.quantization import calibrate, calibration_path, save_calibration
+    from ..weights import load_weights
+
+    weights = load_weights(arguments.weights, model=arguments.model)
+    size = parse_size(arguments.input_size)
+    if min(size) < 1 or arguments.count < 1:
+        raise ExtractionError("--input-size and --count must be positive")
+    sequence = open_described(arguments.images)
+    stride = network_stride(arguments.model)
+    batches = []
+    for index in np.unique(np.linspace(0, len(sequence) - 1, arguments.count).round().astype(int)).tolist():
+        gray = sequence[index].gray
+        check_image(gray)
+        geometry = InputGeometry.of((gray.shape[1], gray.shape[0]), size, stride)
+        batches.append(network_input([gray], [geometry]))
+    calibration = calibrate(arguments.model, weights, batches, float_layers=arguments.float_layers)
+    target = arguments.out or calibration_path(weights)
+    save_calibration(target, calibration)
+    inside = ", ".join(calibration.float_layers) or "none"
+    print(f"{target}: {arguments.model} with {weights.path.name}, {calibration.images} images, in float: {inside}")

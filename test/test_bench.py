@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The benchmark measures what the extractor does, and its report is complete; how long it takes is no matter here."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gcnv2_ros.benchmarking.contenders import (
+    STAGES,
+    NetworkContender,
+    OrbContender,
+    OriginalContender,
+    image_message,
+)
+from gcnv2_ros.benchmarking.machine import forward_gflop
+from gcnv2_ros.cli.main import main
+from gcnv2_ros.extraction import DecodeOptions, ExtractorOptions, create_extractor
+from gcnv2_ros.weights import load_weights
+
+data = pytest.importorskip("skimage.data")
+
+MODEL = "gcnv2_tiny"
+OPTIONS = ExtractorOptions(runtime="torch", device="cpu", input_width=160, input_height=128, threads=1)
+
+
+@pytest.fixture(scope="module")
+def colour() -> np.ndarray:
+    return np.ascontiguousarray(data.astronaut()[:240, :320, ::-1])
+
+
+def test_the_stages_give_what_the_extractor_gives(colour: np.ndarray) -> None:
+    gray = np.asarray(create_gray(colour))
+    decode = DecodeOptions(max_keypoints=200)
+    contender = NetworkContender(OPTIONS, load_weights("default", model=MODEL), decode)
+    measured = contender.run(image_message(colour))
+    assert tuple(measured.stages) == STAGES
+    assert all(seconds > 0.0 for seconds in measured.stages.values())
+    with create_extractor(OPTIONS, decode) as extractor:
+        expected = extractor.extract(gray)
+    assert len(expected) > 20
+    for name in ("uv", "response", "descriptors", "size"):
+        np.testing.assert_array_equal(getattr(measured.features, name), getattr(expected, name))
+
+
+def create_gray(colour: np.ndarray) -> np.ndarray:
+    from gcnv2_ros.messages.pixels import converted_pixels
+
+    return converted_pixels(image_message(colour), "mono")
+
+
+def test_the_original_pipeline_finds_what_is_found_without_its_own_habits(colour: np.ndarray) -> None:
+    weights = load_weights("default", model=MODEL)
+    decode = DecodeOptions(max_keypoints=200, score_threshold=0.05, subpixel=False)
+    original = OriginalContender(OPTIONS, weights, decode, score_threshold=0.05).run(image_message(colour)).features
+    ours = NetworkContender(OPTIONS, weights, decode).run(image_message(colour)).features
+    assert len(ours) > 20
+    np.testing.assert_allclose(original.uv, ours.uv)
+    np.testing.assert_allclose(original.response, ours.response, atol=1e-6)
+
+
+def test_orb_is_run_with_the_same_budget(colour: np.ndarray) -> None:
+    features = OrbContender(DecodeOptions(max_keypoints=150)).run(image_message(colour)).features
+    assert 100 < len(features) <= 150
+
+
+def test_operations_are_those_of_the_published_network() -> None:
+    assert forward_gflop(MODEL, 320, 240) == pytest.approx(1.28, abs=0.05)
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory, colour: np.ndarray) -> Path:
+    import cv2
+
+    folder = tmp_path_factory.mktemp("bench")
+    (folder / "images").mkdir()
+    cv2.imwrite(str(folder / "images" / "0.png"), colour)
+    shutil.copy(load_weights("default", model=MODEL).path, folder / "w.safetensors")
+    arguments = ["--images", str(folder / "images"), "--weights", str(folder / "w.safetensors"), "--threads", "1"]
+    arguments += ["--engines", "torch:fp32", "torch:int8", "--sizes", "64x64", "--budgets", "50", "--rounds", "2"]
+    pytest.importorskip("matplotlib")
+    assert main(["bench", *arguments, "--out", str(folder / "out")]) == 0
+    return folder / "out"
+
+
+def test_the_report_is_complete(report: Path) -> None:
+    read = json.loads((report / "bench.json").read_text())
+    names = [entry["name"] for entry in read["runs"]]
+    assert names == [f"{MODEL} torch fp32", "original pipeline", "cv2.ORB"]
+    assert len(read["gemm_gflops"]) == 2
+    assert min(read["gemm_gflops"]) > 0
+    assert read["machine"]["processor"]
+    (left_out,) = read["left_out"]
+    assert left_out == f"{MODEL} torch int8"
+    assert [(entry["runtime"], entry["precision"]) for entry in read["start_up"]] == [("torch", "fp32")]
+    assert read["start_up"][0]["memory_mb"] > read["start_up"][0]["memory_before_mb"] > 10
+    for entry in (*read["runs"], *read["by_budget"]):
+        stages = entry["stages_ms"]
+        assert all(0 < stage["p50"] <= stage["p95"] <= stage["p99"] for stage in stages.values())
+        # With two frames medians are means, which add up.
+        assert sum(stage["p50"] for stage in stages.values()) == pytest.approx(entry["total_ms"]["p50"])
+        assert entry["extract_ms"]["p50"] < entry["total_ms"]["p50"]
+        assert set(entry["extract_ratio"]) >= {"cv2.ORB", "original pipeline"}
+        assert entry["extract_ratio"][entry["name"]] == 1.0
+    ours = read["runs"][0]
+    assert ours["share_of_gemm_peak"] > 0
+    assert tuple(ours["stages_ms"]) == STAGES
+
+
+def test_the_tables_and_the_picture_show_every_contender(report: Path) -> None:
+    tables = (report / "bench.md").read_text()
+    for text in (f"{MODEL} torch fp32", "original pipeline", "cv2.ORB", f"Left out: {MODEL} torch int8"):
+        assert text in tables
+    rows = [line for line in tables.splitlines() if line.startswith("|")]
+    assert all(line.endswith("|") for line in rows)
+    assert (report / "bench.png").stat().st_size > 5000
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--engines", "openvino"], "RUNTIME:PRECISION"),
+        (["--rounds", "0"], "at least 1"),
+        (["--sizes", "320"], "WIDTHxHEIGHT"),
+    ],
+)
+def test_arguments_that_make_no_sense_are_refused(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["bench", *arguments]) == 1
+    assert message in capsys.readouterr().err
