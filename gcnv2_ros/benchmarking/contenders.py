@@ -17,8 +17,8 @@ import torch
 from numpy.typing import NDArray
 
 from ..extraction import DecodeOptions, ExtractorOptions, create_extractor
-from ..extraction.decode import DecodeSettings, find_keypoints, sample_descriptors
-from ..extraction.network import FALLBACK_SCORE_THRESHOLD
+from ..extraction.decode import find_keypoints, sample_descriptors
+from ..extraction.network import decode_settings
 from ..extraction.options import resolved_border, resolved_radius
 from ..extraction.preprocess import InputGeometry, network_input
 from ..extraction.runtimes import create_runtime
@@ -118,7 +118,7 @@ class NetworkContender:
         raw = self.runtime.infer(batch)
         clock.mark("forward")
         width, height = geometry.content_size
-        settings = self._settings((width, height))
+        settings = decode_settings(self.decode, self._metadata, (width, height))
         keypoints = find_keypoints(raw.scores[0, 0, :height, :width], settings, scratch=self._scratch)
         clock.mark("suppress")
         channels = sample_descriptors(
@@ -132,20 +132,6 @@ class NetworkContender:
         self._encode(features)
         clock.mark("encode")
         return clock.measured(features)
-
-    def _settings(self, size: tuple[int, int]) -> DecodeSettings:
-        threshold = self.decode.score_threshold
-        if threshold is None:
-            threshold = self._metadata.score_threshold(*size)
-        return DecodeSettings(
-            max_keypoints=self.decode.max_keypoints,
-            score_threshold=FALLBACK_SCORE_THRESHOLD if threshold is None else threshold,
-            nms_radius=resolved_radius(self.decode, size),
-            border=resolved_border(self.decode, size),
-            subpixel=self.decode.subpixel,
-            bucket_columns=0,
-            bucket_rows=0,
-        )
 
     def close(self) -> None:
         """Close the runtime."""

@@ -120,7 +120,8 @@ def run_prepare(arguments: argparse.Namespace) -> None:
             progress=progress,
         )
     if (arguments.photographs / "index.csv").exists():
-        atomic_write(arguments.out / "source.json", json.dumps(corpus_summary(arguments.photographs)))
+        summary = corpus_summary(arguments.photographs, categories=arguments.category)
+        atomic_write(arguments.out / "source.json", json.dumps(summary))
     print(f"{arguments.out}: {count} training pictures of {len(photographs)} photographs, keypoints by {teacher}")
 
 
@@ -175,7 +176,7 @@ def run_train(arguments: argparse.Namespace) -> None:
         from ..training.validation import Validation
 
         pictures = [path for folder in config.data.validation for path in find_photographs(folder, split="validation")]
-        validation = Validation(pictures)
+        validation = Validation(pictures, nms_radius=round(config.target.suppression))
         print("orb", json.dumps(validation.score("orb")), flush=True)
     writer = SummaryWriter(str(arguments.out / "tensorboard")) if trainer.rank == 0 else None
     warned: set[str] = set()

@@ -60,7 +60,7 @@ class NetworkExtractor(Extractor):
         """What the features are made with, as it stands now."""
         size = self._options.input_size
         decode = self._decode_options
-        settings = None if size is None else self._settings(decode, size)
+        settings = None if size is None else decode_settings(decode, self._metadata, size)
         return ModelInfo(
             model=self._options.model,
             weights=self._weights_name,
@@ -118,7 +118,7 @@ class NetworkExtractor(Extractor):
         decode: DecodeOptions,
     ) -> Features:
         # Thresholds and distances stay those of an image without roll.
-        settings = self._settings(decode, self._options.input_size or geometry.image_size)
+        settings = decode_settings(decode, self._metadata, self._options.input_size or geometry.image_size)
         width, height = geometry.occupied_size
         keep: Keep | None = None if mask is None else partial(_is_unmasked, mask, geometry)
         if geometry.is_surrounded:
@@ -140,19 +140,23 @@ class NetworkExtractor(Extractor):
             angle=np.full(count, geometry.angle, np.float32),
         )
 
-    def _settings(self, decode: DecodeOptions, size: tuple[int, int]) -> DecodeSettings:
-        threshold = decode.score_threshold
-        if threshold is None:
-            threshold = self._metadata.score_threshold(*size)
-        return DecodeSettings(
-            max_keypoints=decode.max_keypoints,
-            score_threshold=FALLBACK_SCORE_THRESHOLD if threshold is None else threshold,
-            nms_radius=resolved_radius(decode, size),
-            border=resolved_border(decode, size),
-            subpixel=decode.subpixel,
-            bucket_columns=decode.bucket_columns,
-            bucket_rows=decode.bucket_rows,
-        )
+
+def decode_settings(decode: DecodeOptions, metadata: WeightsMetadata, size: tuple[int, int]) -> DecodeSettings:
+    """`decode` with all that it leaves open filled in, for weights with `metadata` and an input of `size`."""
+    threshold, radius = decode.score_threshold, decode.nms_radius
+    if threshold is None:
+        threshold = metadata.score_threshold(*size)
+    if radius is None:
+        radius = metadata.nms_radius
+    return DecodeSettings(
+        max_keypoints=decode.max_keypoints,
+        score_threshold=FALLBACK_SCORE_THRESHOLD if threshold is None else threshold,
+        nms_radius=resolved_radius(decode, size) if radius is None else radius,
+        border=resolved_border(decode, size),
+        subpixel=decode.subpixel,
+        bucket_columns=decode.bucket_columns,
+        bucket_rows=decode.bucket_rows,
+    )
 
 
 def _is_wanted(mask: Mask | None, geometry: InputGeometry, border: int, uv: NDArray[np.float32]) -> NDArray[np.bool_]:

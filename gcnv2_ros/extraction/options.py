@@ -36,11 +36,12 @@ class DecodeOptions:
     score_threshold
         Keypoints score above it. None takes what the weights recommend for the input size.
     nms_radius
-        A keypoint suppresses others within this Chebyshev distance, in network pixels. None scales the published
-        choice with the shorter side of the network's input: 4 at 320x240, 8 at 640x480. 0 suppresses nothing.
+        A keypoint suppresses others within this Chebyshev distance, in network pixels. None takes what the weights
+        recommend; where they recommend nothing, the published choice scaled with the shorter side of the network's
+        input: 4 at 320x240, 8 at 640x480. 0 suppresses nothing.
     border
-        Keypoints closer than this to an edge are dropped, in network pixels. None scales as `nms_radius` does: 8
-        at 320x240, 16 at 640x480.
+        Keypoints closer than this to an edge are dropped, in network pixels. None scales with the shorter
+        side of the network's input: 8 at 320x240, 16 at 640x480.
     subpixel
         Refine positions by a quadratic fit to the detector's logits.
     bucket_columns, bucket_rows

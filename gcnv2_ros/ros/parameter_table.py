@@ -99,7 +99,7 @@ PARAMETERS: tuple[ParameterSpec, ...] = (
     ParameterSpec(
         "nms_radius",
         AUTOMATIC,
-        "A keypoint suppresses others within this distance in network pixels; -1: 4 at 320x240, 8 at 640x480.",
+        "A keypoint suppresses others within this distance in network pixels; -1: what the weights recommend.",
         live=True,
         minimum=-1,
         maximum=256,

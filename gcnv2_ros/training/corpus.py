@@ -275,13 +275,15 @@ def _licences_page(records: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def corpus_summary(folder: str | Path) -> dict[str, Any]:
+def corpus_summary(folder: str | Path, *, categories: Sequence[str] | None = None) -> dict[str, Any]:
     """What a training set consists of, for the metadata of weights that were trained on it.
 
     Parameters
     ----------
     folder
         A folder that `build_corpus` made.
+    categories
+        Count only pictures of these; None: all.
 
     Returns
     -------
@@ -299,6 +301,8 @@ def corpus_summary(folder: str | Path) -> dict[str, Any]:
         raise CorpusError(f"{folder}: no index.csv in it; it was expected to be a folder that build_corpus made")
     content = path.read_bytes()
     rows = list(csv.DictReader(io.StringIO(content.decode("utf-8"))))
+    if categories is not None:
+        rows = [row for row in rows if row.get("category") in categories]
     packages: dict[str, dict[str, Any]] = {}
     for row in rows:
         package = packages.setdefault(row["package"], {"version": row["version"], "pictures": 0, "licences": Counter()})

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ _KEYPOINTS_AT_THRESHOLD = {(640, 480): 1000, (320, 240): 500}
 _THRESHOLD_PICTURES = 40
 
 
-def recommend_thresholds(network: FeatureNetwork, pictures: Sequence[Path]) -> dict[str, float]:
+def recommend_thresholds(network: FeatureNetwork, pictures: Sequence[Path], nms_radius: int) -> dict[str, float]:
     """Detector thresholds per input size that leave a typical picture its full number of keypoints.
 
     The threshold is the lower quartile, over pictures, of the score of the 1000th best keypoint at 640x480 and of the
@@ -37,7 +38,7 @@ def recommend_thresholds(network: FeatureNetwork, pictures: Sequence[Path]) -> d
     for size in INPUT_SIZES:
         wanted = _KEYPOINTS_AT_THRESHOLD[size]
         options = ExtractorOptions(model=network.name, input_width=size[0], input_height=size[1])
-        decode = DecodeOptions(max_keypoints=wanted, score_threshold=0.0)
+        decode = DecodeOptions(max_keypoints=wanted, score_threshold=0.0, nms_radius=nms_radius)
         last = []
         with extractor_of(network, options, decode) as extractor:
             for path in pictures[:_THRESHOLD_PICTURES]:
@@ -72,13 +73,16 @@ def export_run(folder: str | Path, target: str | Path, *, note: str = "") -> Wei
     network = add_normalisation(create_network(config.model))
     network.load_state_dict(checkpoint.average)
     network = fold_normalisation(network)
+    radius = round(config.target.suppression)
     pictures = [path for where in config.data.validation for path in find_photographs(where, split="validation")]
     recipe = {key: value for key, value in checkpoint.config.items() if key not in ("data", "initial_weights")}
     training: dict[str, Any] = {
         "steps": checkpoint.step,
         "images": 2 * checkpoint.pairs,
         "recipe": recipe,
-        "data": [_prepared_record(Path(where)) for where in config.data.pictures],
+        "data": [
+            {**_prepared_record(Path(where)), "weight": count} for where, count in Counter(config.data.pictures).items()
+        ],
         "sequences": list(config.data.sequences),
         "validation": checkpoint.history[-1] if checkpoint.history else {},
         "revision": _git_revision(),
@@ -87,7 +91,8 @@ def export_run(folder: str | Path, target: str | Path, *, note: str = "") -> Wei
     }
     metadata = WeightsMetadata(
         model=config.model,
-        score_thresholds=recommend_thresholds(network, pictures) if pictures else {},
+        score_thresholds=recommend_thresholds(network, pictures, radius) if pictures else {},
+        nms_radius=radius,
         input_sizes=INPUT_SIZES,
         training=training,
         licence="Apache-2.0",

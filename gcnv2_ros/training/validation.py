@@ -42,9 +42,12 @@ class Validation:
         Picture files set aside from training.
     count
         Number of random pairs; a third as many are made with a roll of 45 degrees and nothing else.
+    nms_radius
+        Suppression radius in network pixels; None: the published choice, which grows with the input size.
     """
 
-    def __init__(self, pictures: list[Path], *, count: int = 24) -> None:
+    def __init__(self, pictures: list[Path], *, count: int = 24, nms_radius: int | None = None) -> None:
+        self._decode = replace(_DECODE, nms_radius=nms_radius)
         options = SyntheticOptions()
         self.pairs: dict[str, list[HomographyPair]] = {
             "random": synthetic_pairs(pictures, count=count, seed=1, options=options)
@@ -66,9 +69,9 @@ class Validation:
         for size in INPUT_SIZES:
             options = ExtractorOptions(model=model, input_width=size[0], input_height=size[1])
             if network is None:
-                extractor = create_extractor(options, _DECODE)
+                extractor = create_extractor(options, self._decode)
             else:
-                extractor = extractor_of(network, options, _DECODE)
+                extractor = extractor_of(network, options, self._decode)
             suffix = f"{size[0]}x{size[1]}"
             with extractor:
                 for name, pairs in self.pairs.items():

@@ -35,6 +35,8 @@ class WeightsMetadata:
         ``msb_first``: channel 0 is the most significant bit of byte 0.
     score_thresholds
         Recommended detector threshold by network input size, as ``{"320x240": 0.1}``.
+    nms_radius
+        Recommended suppression radius in network pixels; None: the published choice, which grows with the input size.
     input_sizes
         Network input sizes (width, height) that the weights were trained or tuned for.
     training
@@ -52,6 +54,7 @@ class WeightsMetadata:
     sampling: Sampling = "half_pixel"
     bit_order: str = "msb_first"
     score_thresholds: Mapping[str, float] = field(default_factory=dict)
+    nms_radius: int | None = None
     input_sizes: tuple[tuple[int, int], ...] = ()
     training: Mapping[str, Any] = field(default_factory=dict)
     licence: str = ""
@@ -65,6 +68,8 @@ class WeightsMetadata:
             _parse_size(size)
             if not 0.0 <= threshold < 1.0:
                 raise WeightsError(f"the score threshold of {size} must be in [0, 1), got {threshold}")
+        if self.nms_radius is not None and self.nms_radius < 0:
+            raise WeightsError(f"the recommended suppression radius must be at least 0, got {self.nms_radius}")
 
     def score_threshold(self, width: int, height: int) -> float | None:
         """Recommended threshold for a network input of `width` x `height` pixels.
