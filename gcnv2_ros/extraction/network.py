@@ -22,7 +22,7 @@ from .runtimes import Runtime
 from .suppression import Scratch
 
 if TYPE_CHECKING:
-    from ..weights import Weights
+    from ..weights import Weights, WeightsMetadata
 
 FALLBACK_SCORE_THRESHOLD = 1 / 256
 """Used where the weights recommend none: the score of a detector that expects one keypoint a cell and has seen nothing
