@@ -86,8 +86,12 @@ def test_raw_stereo_is_rectified_and_follows_a_calibration_that_changes(
         robot = Robot(probe, name, **topics)
         robot.listen("features")
         images = {"image": gray_message(frame.image), "right/image": gray_message(frame.right)}
-        robot.send(images)
-        process.wait_for_log("is dropped: there is no calibration")
+        # Again and again, since what is published before the node is found is lost.
+        probe.wait_for(
+            lambda: "is dropped: there is no calibration" in process.log,
+            "the report",
+            meanwhile=lambda: robot.send(images),
+        )
 
         def assert_stereo(pair: tuple[Camera, Camera]) -> None:
             rectifier = Rectifier(pair[0])

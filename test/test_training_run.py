@@ -55,7 +55,7 @@ def prepared(photographs: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     return folder
 
 
-def small_config(**schedule: int) -> TrainingConfig:
+def small_config(**schedule: int | str) -> TrainingConfig:
     values = {"steps": 200, "warmup": 10, "decay": 40, "batch": 2, "validate_every": 1000, "checkpoint_every": 1000}
     return config_from_dict(
         {
@@ -92,7 +92,8 @@ def descriptor_accuracy(trainer: Trainer, config: TrainingConfig, prepared: Path
 
 
 def test_training_learns_to_match_and_to_detect(prepared: Path, tmp_path: Path) -> None:
-    config = small_config()
+    # So few steps are within Muon's warm-up, in which the detector overshoots before it learns.
+    config = small_config(optimiser="adamw")
     trainer = Trainer(config, tmp_path, sources(config, prepared))
     before = descriptor_accuracy(trainer, config, prepared)
     reports: list[StepReport] = []
@@ -250,7 +251,7 @@ def test_the_command_line_goes_from_pictures_to_weights_that_extract(photographs
     weights = load_weights(target, model="gcnv2_tiny")
     assert weights.metadata.training["steps"] == 4
     prepared = {"teacher": "shi_tomasi", "short_side": 512}
-    assert weights.metadata.training["data"] == [{"pictures": 8, "prepared": prepared}]
+    assert weights.metadata.training["data"] == [{"pictures": 8, "prepared": prepared, "weight": 1}]
     assert 2.2e6 < target.stat().st_size < 2.5e6
     with create_extractor(ExtractorOptions(weights=str(target))) as extractor:
         features = extractor.extract(draw_picture(1))
