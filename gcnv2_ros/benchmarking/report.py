@@ -80,7 +80,8 @@ def plot_report(report: dict[str, Any], path: str | Path) -> None:
         axes.invert_yaxis()
         axes.set_title(title, loc="left")
         axes.set_xlabel("ms, median")
-    figure.axes[0].legend(ncols=len(stages), fontsize=7, loc="lower right")
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, ncols=len(stages), fontsize=7, loc="outside lower center")
     with atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=120)
 
