@@ -45,6 +45,12 @@ os.environ[_PROFILE_VARIABLE] = str(REPOSITORY / "config" / "fastdds" / "large_i
 os.environ.pop("FASTDDS_BUILTIN_TRANSPORTS", None)
 
 
+def textured(seed: int, width: int = 320, height: int = 240) -> np.ndarray:
+    """A gray image of random patches, uint8 (height, width): corners everywhere."""
+    patches = np.random.default_rng(seed).integers(0, 256, (-(-height // 12), -(-width // 12))).astype(np.uint8)
+    return np.kron(patches, np.ones((12, 12), np.uint8))[:height, :width].copy()
+
+
 def gray_message(
     gray: np.ndarray, *, stamp: tuple[int, int] = (1, 0), frame_id: str = "camera", encoding: str = "mono8"
 ) -> Image:

@@ -24,7 +24,7 @@ from rcl_interfaces.srv import SetParameters
 from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.parameter import Parameter
-from ros_helpers import NodeProcess, Probe, gray_message
+from ros_helpers import NodeProcess, Probe, gray_message, textured
 from sensor_msgs.msg import CompressedImage, Image, PointCloud2
 from std_msgs.msg import String
 
@@ -52,12 +52,6 @@ while True:
     publisher.publish(gray_message(gray, stamp=(second, 0), frame_id="driver"))
     time.sleep(0.05)
 """
-
-
-def textured(seed: int, width: int = 320, height: int = 240) -> np.ndarray:
-    """A gray image of random patches, uint8 (height, width)."""
-    patches = np.random.default_rng(seed).integers(0, 256, (-(-height // 12), -(-width // 12))).astype(np.uint8)
-    return np.kron(patches, np.ones((12, 12), np.uint8))[:height, :width].copy()
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ pytest.importorskip("rclpy", reason="ROS 2 is not installed")
 
 from diagnostic_msgs.msg import DiagnosticArray
 from lifecycle_msgs.msg import Transition
-from ros_helpers import NodeProcess, Probe, gray_message
+from ros_helpers import NodeProcess, Probe, gray_message, textured
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 from std_msgs.msg import String
 
@@ -27,12 +27,6 @@ from gcnv2_ros.ros.features_msg import ReceivedFeatures, decode_features
 from gcnv2_ros.ros.qos import volatile_qos
 
 NAME = "/gcnv2_frontend"
-
-
-def textured(seed: int, width: int = 320, height: int = 240) -> np.ndarray:
-    """A gray image of random patches, uint8 (height, width): corners everywhere."""
-    patches = np.random.default_rng(seed).integers(0, 256, (-(-height // 12), -(-width // 12))).astype(np.uint8)
-    return np.kron(patches, np.ones((12, 12), np.uint8))[:height, :width].copy()
 
 
 @pytest.fixture(scope="module")

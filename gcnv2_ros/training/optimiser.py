@@ -42,7 +42,7 @@ def orthogonalise(matrix: Tensor, *, iterations: int = 5) -> Tensor:
 
 
 class Muon(torch.optim.Optimizer):
-    """Muon with Nesterov momentum and decoupled weight decay.
+    """Muon with Nesterov momentum.
 
     Under `torch.distributed` each process orthogonalises its share of the weights and gets the others' results.
 
@@ -55,14 +55,10 @@ class Muon(torch.optim.Optimizer):
         rows / columns where there are more rows.
     momentum
         Of the running mean of the gradients.
-    weight_decay
-        Relative loss of the weights per step, times `lr`.
     """
 
-    def __init__(
-        self, parameters: Iterable[Tensor], *, lr: float = 0.02, momentum: float = 0.95, weight_decay: float = 0.0
-    ) -> None:
-        super().__init__(parameters, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
+    def __init__(self, parameters: Iterable[Tensor], *, lr: float = 0.02, momentum: float = 0.95) -> None:
+        super().__init__(parameters, {"lr": lr, "momentum": momentum})
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
@@ -90,7 +86,6 @@ class Muon(torch.optim.Optimizer):
                 updates = [piece.view(update.shape) for piece, update in zip(pieces, updates, strict=True)]
             for parameter, update in zip(parameters, updates, strict=True):
                 rows, columns = parameter.shape[0], parameter[0].numel()
-                parameter.mul_(1 - group["lr"] * group["weight_decay"])
                 parameter.add_(update, alpha=-group["lr"] * max(1.0, rows / columns) ** 0.5)
         return loss
 
@@ -103,11 +98,7 @@ def create_optimisers(network: nn.Module, schedule: ScheduleOptions) -> dict[str
     """
     matrices = []
     if schedule.optimiser == "muon":
-        matrices = [
-            parameter
-            for name, parameter in network.named_parameters()
-            if parameter.ndim == 4 and parameter.shape[1] > 1
-        ]
+        matrices = [parameter for parameter in network.parameters() if parameter.ndim == 4 and parameter.shape[1] > 1]
     taken = {id(parameter) for parameter in matrices}
     others = [parameter for parameter in network.parameters() if id(parameter) not in taken]
     optimisers: dict[str, torch.optim.Optimizer] = {

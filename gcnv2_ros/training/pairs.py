@@ -164,20 +164,22 @@ class PairDataset(Dataset[dict[str, Tensor]]):
             second = View(second.image, moved[kept], ones[kept], second.valid)
         progress = min(number / max(self.target.sigma_pairs, 1), 1.0)
         sigma = self.target.sigma_start * (self.target.sigma_end / self.target.sigma_start) ** progress
-        views = [_suppressed(view, self.target.suppression) for view in (first, second)]
+        views = [
+            _with_keypoints(view, suppress_weaker(view.keypoints, view.scores, self.target.suppression))
+            for view in (first, second)
+        ]
         weakest = self._weakest_score(views)
+        first, second = (_with_keypoints(view, view.scores >= weakest) for view in views)
         targets = []
-        for view in views:
-            strong = view.scores >= weakest
-            heights = np.minimum(view.scores[strong] / self.target.full_score, 1.0)
-            targets.append(draw_score_map(view.keypoints[strong], heights, self.size, sigma))
-        keypoints = views[0].keypoints[views[0].scores >= weakest]
+        for view in (first, second):
+            heights = np.minimum(view.scores / self.target.full_score, 1.0)
+            targets.append(draw_score_map(view.keypoints, heights, self.size, sigma))
         return {
             "images": torch.from_numpy(np.stack([first.image, second.image])[:, None]),
             "targets": torch.from_numpy(np.stack(targets)[:, None]),
             "valid": torch.from_numpy(np.stack([first.valid, second.valid])[:, None]),
             "flow": torch.from_numpy(flow),
-            "queries": torch.from_numpy(self._queries(rng, keypoints, flow)),
+            "queries": torch.from_numpy(self._queries(rng, first.keypoints, flow)),
         }
 
     def _weakest_score(self, views: list[View]) -> float:
@@ -208,8 +210,7 @@ class PairDataset(Dataset[dict[str, Tensor]]):
         return queries
 
 
-def _suppressed(view: View, radius: float) -> View:
-    kept = suppress_weaker(view.keypoints, view.scores, radius)
+def _with_keypoints(view: View, kept: NDArray[np.intp] | NDArray[np.bool_]) -> View:
     return View(view.image, view.keypoints[kept], view.scores[kept], view.valid)
 
 
