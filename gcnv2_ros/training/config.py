@@ -110,6 +110,10 @@ class ScheduleOptions:
         Of AdamW; `clip` bounds the gradient's norm.
     muon_learning_rate
         Of Muon; it rises and falls with the other.
+    precision
+        Of the network's forward and backward pass and of Muon's orthogonalisation: ``fp32``, or ``bf16``, where
+        weights, losses and the optimisers' states stay in fp32. bf16 is faster on GPUs and on processors with
+        AVX512-BF16 or AMX, and far slower on others.
     average
         Decay of the exponential moving average of the weights; the average is what is validated and exported.
     validate_every, checkpoint_every
@@ -125,6 +129,7 @@ class ScheduleOptions:
     muon_learning_rate: float = 0.02
     weight_decay: float = 1e-4
     clip: float = 10.0
+    precision: Literal["fp32", "bf16"] = "fp32"
     average: float = 0.999
     validate_every: int = 2000
     checkpoint_every: int = 500

@@ -258,8 +258,9 @@ class Trainer:
         images, targets, valid = (batch[name].transpose(0, 1).flatten(0, 1) for name in ("images", "targets", "valid"))
         images = (images.float() / 255).contiguous(memory_format=torch.channels_last)
         self.heads.train()
-        channels, logits = self.heads(images)
-        losses, codes = compute_losses(channels, logits, targets, valid, batch, self.config.loss)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=schedule.precision == "bf16"):
+            channels, logits = self.heads(images)
+        losses, codes = compute_losses(channels.float(), logits.float(), targets, valid, batch, self.config.loss)
         self.network.zero_grad(set_to_none=True)
         losses["loss"].backward()
         nn.utils.clip_grad_norm_(self.network.parameters(), schedule.clip)
@@ -270,7 +271,7 @@ class Trainer:
         self._update_average()
         with torch.no_grad():
             balance = (codes > 0).float().mean(dim=0)
-            scores = torch.sigmoid(logits.detach().flatten()[::7])
+            scores = torch.sigmoid(logits.detach().flatten()[::61])
             ordered = scores.sort().values
             contrast = ordered[int(0.999 * (len(ordered) - 1))] - ordered[len(ordered) // 2]
         return StepReport(

@@ -55,12 +55,16 @@ def contrastive(
         right = (right + positions * torch.arange(batch, device=valid.device)[:, None]).reshape(1, -1)
         valid = valid.reshape(1, -1)
     forward = functional.cross_entropy(similarity.masked_fill(neutral, -1e4)[valid], right[valid])
+    # The way back has the same similarities, but other neighbours that do not count: those in the first image.
     mirrored = Correspondences(
-        pairs.database_uv[:, :queries], pairs.query_uv, pairs.query, pairs.query, pairs.query_valid, pairs.query_valid
+        pairs.query_uv, pairs.query_uv, pairs.query, pairs.query, pairs.query_valid, pairs.query_valid
     )
-    back = mirrored.similarity(database[:, :queries], query, across_batch=across_batch) / (channels * temperature)
-    right = torch.arange(back.shape[1], device=valid.device).expand(len(back), -1)
-    back = back.masked_fill(mirrored.neutral(radius, across_batch=across_batch), -1e4)
+    if across_batch:
+        own = similarity.view(batch * queries, batch, positions)[:, :, :queries].reshape(1, batch * queries, -1)
+    else:
+        own = similarity[:, :, :queries]
+    right = torch.arange(own.shape[1], device=valid.device).expand(len(own), -1)
+    back = own.transpose(1, 2).masked_fill(mirrored.neutral(radius, across_batch=across_batch), -1e4)
     return (forward + functional.cross_entropy(back[valid], right[valid])) / 2
 
 
