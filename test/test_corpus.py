@@ -187,6 +187,16 @@ def test_pictures_are_chosen_by_the_rules_and_carry_the_licence_of_the_last_stan
 
 
 @needs_dpkg
+def test_folders_may_be_given_relative_to_where_one_is(
+    tmp_path: Path, debian_files: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_deb(tmp_path, debian_files)
+    monkeypatch.chdir(tmp_path)
+    assert build_corpus("sets/out", packages_folder="packages", rules=[DEBIAN])["pictures"] == 5
+    assert len(read_index(tmp_path / "sets" / "out")) == 5
+
+
+@needs_dpkg
 def test_credits_name_holders_licences_and_where_they_are_stated(
     tmp_path: Path, debian_files: dict[str, bytes]
 ) -> None:

@@ -13,11 +13,13 @@ import torch
 
 from gcnv2_ros.cli.main import main
 from gcnv2_ros.extraction import ExtractorOptions, create_extractor
+from gcnv2_ros.files import sha256_of
 from gcnv2_ros.networks import create_network
 from gcnv2_ros.sequences import ImageSequence, RoomOptions, SyntheticRoom
 from gcnv2_ros.training.checkpoint import CheckpointError, load_checkpoint
 from gcnv2_ros.training.config import TrainingConfig, config_from_dict
 from gcnv2_ros.training.correspondence import sample_correspondences
+from gcnv2_ros.training.export import export_run
 from gcnv2_ros.training.geometric import GeometricPairs
 from gcnv2_ros.training.loop import StepReport, Trainer
 from gcnv2_ros.training.pairs import HomographyPairs, PairDataset
@@ -25,7 +27,7 @@ from gcnv2_ros.training.photometric import PhotometricOptions
 from gcnv2_ros.training.pictures import TrainingDataError, find_photographs, load_pictures, prepare_pictures
 from gcnv2_ros.training.targets import shi_tomasi_corners
 from gcnv2_ros.training.validation import Validation
-from gcnv2_ros.weights import load_weights
+from gcnv2_ros.weights import WeightsError, load_weights
 
 SIZE = (128, 96)
 
@@ -120,6 +122,54 @@ def test_a_killed_run_ends_with_the_same_weights_as_an_uninterrupted_one(prepare
     for ours, theirs in ((resumed.network, whole.network), (resumed.average, whole.average)):
         for name, value in ours.state_dict().items():
             torch.testing.assert_close(value, theirs.state_dict()[name], rtol=0, atol=0, msg=name)
+
+
+def test_half_precision_takes_nearly_the_same_steps(prepared: Path, tmp_path: Path) -> None:
+    reports: dict[str, list[StepReport]] = {"fp32": [], "bf16": []}
+    networks = []
+    for precision, kept in reports.items():
+        config = small_config(steps=4, warmup=2, decay=1, precision=precision)
+        trainer = Trainer(config, tmp_path / precision, sources(config, prepared))
+        trainer.run(on_step=kept.append)
+        networks.append(trainer.network.state_dict())
+    full, half = ([report.losses["loss"] for report in kept] for kept in reports.values())
+    assert half == pytest.approx(full, rel=0.03)
+    assert half != full
+    assert {value.dtype for value in networks[1].values()} == {value.dtype for value in networks[0].values()}
+
+
+@pytest.mark.parametrize("model", ["gcnv2_tiny", "gcnv2_mobile"])
+def test_released_weights_are_trained_further_from_where_they_are(model: str, prepared: Path, tmp_path: Path) -> None:
+    values = {**small_config(steps=30, decay=10, optimiser="adamw").to_dict(), "model": model}
+    config = config_from_dict(values)
+    first = Trainer(config, tmp_path / "first", sources(config, prepared))
+    first.run(on_step=lambda report: None)
+    released = tmp_path / "released.safetensors"
+    export_run(tmp_path / "first", released)
+
+    config = config_from_dict({**values, "initial_weights": str(released)})
+    second = Trainer(config, tmp_path / "second", sources(config, prepared))
+    image = torch.from_numpy(draw_picture(77, *SIZE)).float()[None, None] / 255
+    with torch.no_grad():
+        descriptors, scores = (
+            tensors for tensors in zip(first.released_network()(image), second.released_network()(image))
+        )
+    assert ((descriptors[0] > 0) == (descriptors[1] > 0)).float().mean() > 0.98
+    torch.testing.assert_close(scores[1], scores[0], atol=0.01, rtol=0)
+
+    second.run(on_step=lambda report: None, until=1)
+    resumed = Trainer(config, tmp_path / "second", sources(config, prepared))
+    assert resumed.step == 1
+    export_run(tmp_path / "second", tmp_path / "further.safetensors")
+    record = load_weights(tmp_path / "further.safetensors", model=model).metadata.training
+    assert record["initial"]["sha256"] == sha256_of(released)
+    assert record["initial"]["training"]["steps"] == 30
+
+
+def test_initial_weights_that_are_not_there_are_named(prepared: Path, tmp_path: Path) -> None:
+    config = config_from_dict({**small_config().to_dict(), "model": "gcnv2", "initial_weights": "nowhere.safetensors"})
+    with pytest.raises(WeightsError, match=r"nowhere\.safetensors"):
+        Trainer(config, tmp_path, sources(config, prepared))
 
 
 def test_a_finished_run_can_be_made_longer_from_before_the_rate_fell(prepared: Path, tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,8 @@ class Checkpoint:
         Validation figures so far, one dictionary each.
     pairs
         Training pairs seen so far, by all processes together.
+    initial
+        SHA-256 and training record of the weights that the run began with; empty for one from scratch.
     """
 
     step: int
@@ -48,6 +50,7 @@ class Checkpoint:
     config: dict[str, Any]
     history: list[dict[str, Any]]
     pairs: int
+    initial: dict[str, Any] = field(default_factory=dict)
 
 
 def save_checkpoint(path: str | Path, checkpoint: Checkpoint) -> None:

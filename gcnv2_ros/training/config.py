@@ -137,7 +137,17 @@ class ScheduleOptions:
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """Everything that a training run depends on."""
+    """Everything that a training run depends on.
+
+    Attributes
+    ----------
+    model
+        Name of the network.
+    seed
+        Of initial weights and of the sequence of pairs.
+    initial_weights
+        Weights to train further: ``default`` for those that the package ships, or a weights file. Empty: from scratch.
+    """
 
     model: str = "gcnv2_tiny"
     seed: int = 0

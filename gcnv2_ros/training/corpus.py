@@ -189,10 +189,11 @@ def build_corpus(
     CorpusError
         `out` exists, or not one picture was left.
     """
-    out = Path(out)
+    # The packaging tools are run in other folders, where a relative path would be another place.
+    out = Path(out).resolve()
     if out.exists():
         raise CorpusError(f"{out} exists already; name a folder that does not")
-    downloads = Path(packages_folder) if packages_folder is not None else out.with_name(f"{out.name}.packages")
+    downloads = out.with_name(f"{out.name}.packages") if packages_folder is None else Path(packages_folder).resolve()
     downloads.mkdir(parents=True, exist_ok=True)
     out.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))

@@ -78,6 +78,7 @@ def export_run(folder: str | Path, target: str | Path, *, note: str = "") -> Wei
     recipe = {key: value for key, value in checkpoint.config.items() if key not in ("data", "initial_weights")}
     training: dict[str, Any] = {
         "steps": checkpoint.step,
+        "initial": checkpoint.initial,
         "images": 2 * checkpoint.pairs,
         "recipe": recipe,
         "data": [

@@ -17,16 +17,19 @@ from torch.utils.data import DataLoader
 
 from ..networks import create_network
 from ..networks.common import FeatureNetwork
+from ..weights import Weights, load_weights
 from .checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
 from .config import LossOptions, ScheduleOptions, TrainingConfig
 from .correspondence import sample_correspondences
-from .fold import add_normalisation, fold_normalisation
+from .fold import add_normalisation, fold_normalisation, unfold_normalisation
 from .losses import contrastive, relaxed_triplet, score_map_loss, weighted_corner_loss
 from .optimiser import create_optimisers
 from .pairs import PairDataset, PairSource
 
 # What may differ between a checkpoint and the configuration that continues it.
 _MAY_CHANGE = {"schedule", "data", "initial_weights"}
+# Pairs on which the normalisation of given weights is measured.
+_MEASURED_PAIRS = 32
 
 
 @dataclass(frozen=True)
@@ -113,6 +116,8 @@ class Trainer:
     ------
     CheckpointError
         If the folder's state belongs to a configuration that differs in more than schedule, data or initial weights.
+    WeightsError
+        If the initial weights are missing or do not fit the network.
     """
 
     def __init__(
@@ -141,8 +146,19 @@ class Trainer:
         self.step = 0
         self.pairs = 0
         self.history: list[dict[str, Any]] = []
+        self.initial: dict[str, Any] = {}
         if (self.folder / "last.pt").exists():
             self._restore(load_checkpoint(self.folder / "last.pt"))
+        elif config.initial_weights:
+            self._begin_with(load_weights(config.initial_weights, model=config.model))
+
+    def _begin_with(self, weights: Weights) -> None:
+        dataset = self._dataset()
+        images = torch.cat([dataset[number]["images"] for number in range(min(_MEASURED_PAIRS, len(dataset)))])
+        images = (images.float() / 255).to(self.device, memory_format=torch.channels_last)
+        unfold_normalisation(self.network, weights.state_dict, images)
+        self.average.load_state_dict(self.network.state_dict())
+        self.initial = {"sha256": weights.sha256, "training": dict(weights.metadata.training)}
 
     def _restore(self, checkpoint: Checkpoint) -> None:
         current = self.config.to_dict()
@@ -164,6 +180,7 @@ class Trainer:
         self.step = checkpoint.step
         self.pairs = checkpoint.pairs
         self.history = list(checkpoint.history)
+        self.initial = checkpoint.initial
 
     def save(self, name: str = "last.pt") -> None:
         """Write the full state to `name` in the folder (rank 0 only)."""
@@ -178,6 +195,7 @@ class Trainer:
                     config=self.config.to_dict(),
                     history=self.history,
                     pairs=self.pairs,
+                    initial=self.initial,
                 ),
             )
 
@@ -185,23 +203,26 @@ class Trainer:
         """The moving average with its normalisation folded away: the network that is validated and exported."""
         return fold_normalisation(self.average)
 
+    def _dataset(self) -> PairDataset:
+        schedule = self.config.schedule
+        return PairDataset(
+            self.sources,
+            size=self.config.data.size,
+            target=self.config.target,
+            seed=self.config.seed,
+            count=schedule.steps * schedule.batch * self.processes,
+        )
+
     def _batches(self) -> Iterator[dict[str, Tensor]]:
         schedule, data = self.config.schedule, self.config.data
         per_step = schedule.batch * self.processes
-        dataset = PairDataset(
-            self.sources,
-            size=data.size,
-            target=self.config.target,
-            seed=self.config.seed,
-            count=schedule.steps * per_step,
-        )
         numbers = [
             step * per_step + self.rank * schedule.batch + item
             for step in range(self.step, schedule.steps)
             for item in range(schedule.batch)
         ]
         loader = DataLoader(
-            dataset,
+            self._dataset(),
             batch_size=schedule.batch,
             sampler=numbers,
             num_workers=data.workers,
