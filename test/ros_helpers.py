@@ -40,8 +40,9 @@ TIMEOUT = 120.0
 os.environ["ROS_DOMAIN_ID"] = str(1 + os.getpid() % 100)
 os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
 _BEFORE_KILTED = os.environ.get("ROS_DISTRO") in ("humble", "iron", "jazzy")
-_PROFILE_VARIABLE = "FASTRTPS_DEFAULT_PROFILES_FILE" if _BEFORE_KILTED else "FASTDDS_DEFAULT_PROFILES_FILE"
-os.environ[_PROFILE_VARIABLE] = str(REPOSITORY / "config" / "fastdds" / "large_images.xml")
+PROFILE_VARIABLE = "FASTRTPS_DEFAULT_PROFILES_FILE" if _BEFORE_KILTED else "FASTDDS_DEFAULT_PROFILES_FILE"
+"""Where Fast DDS looks for its profiles."""
+os.environ[PROFILE_VARIABLE] = str(REPOSITORY / "config" / "fastdds" / "large_images.xml")
 os.environ.pop("FASTDDS_BUILTIN_TRANSPORTS", None)
 
 
@@ -87,6 +88,8 @@ class NodeProcess:
         For the command line.
     arguments
         Further ROS arguments.
+    prefix
+        Command that runs the command.
     """
 
     def __init__(
@@ -95,8 +98,9 @@ class NodeProcess:
         parameters: Mapping[str, Any] | None = None,
         remappings: Mapping[str, str] | None = None,
         arguments: Sequence[str] = (),
+        prefix: Sequence[str] = (),
     ) -> None:
-        command = [sys.executable, "-m", "gcnv2_ros.ros.frontend", "--ros-args", *arguments]
+        command = [*prefix, sys.executable, "-m", "gcnv2_ros.ros.frontend", "--ros-args", *arguments]
         for name, value in (parameters or {}).items():
             command += ["-p", f"{name}:={str(value).lower() if isinstance(value, bool) else value}"]
         for name, target in (remappings or {}).items():
