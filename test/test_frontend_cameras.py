@@ -12,7 +12,7 @@ import pytest
 
 pytest.importorskip("rclpy", reason="ROS 2 is not installed")
 
-from ros_helpers import NodeProcess, Probe, Robot, assert_same, gray_message, textured
+from ros_helpers import NodeProcess, Probe, Robot, assert_same, depth_message, gray_message, textured
 from sensor_msgs.msg import CameraInfo, Image, RegionOfInterest
 
 from gcnv2_ros.camera import Camera
@@ -124,5 +124,40 @@ def test_cameras_of_any_kind_give_rays_and_can_be_rectified(
         assert_same(received.features, expected)
         seen_by = camera.rectified() if rectify else camera
         np.testing.assert_allclose(received.rays, seen_by.rays(expected.uv), rtol=1e-4, atol=1e-5)
+        assert process.stop() == 0, process.log
+        assert "Traceback" not in process.log
+
+
+def test_points_of_a_depth_camera_have_its_depth_and_colours(tmp_path: Path, probe: Probe, orb: Extractor) -> None:
+    camera = Camera(WIDTH, HEIGHT, 250.0, 252.0, 160.0, 118.0)
+    gray = textured(6)
+    colour = np.dstack([gray // 2, gray, 60 + gray // 4])
+    depth = 1.0 + np.linspace(0.0, 1.0, WIDTH, dtype=np.float32)[None].repeat(HEIGHT, axis=0)
+    topics = {"image": Image, "depth": Image, "camera_info": CameraInfo}
+    remappings = {"__node": "coloured", **{topic: f"/coloured/{topic}" for topic in topics}}
+    with NodeProcess(tmp_path / "log.txt", {**ORB, "mode": "rgbd"}, remappings) as process:
+        process.wait_for_log("active")
+        robot = Robot(probe, "/coloured", **topics)
+        for output in ("features", "points"):
+            robot.listen(output)
+        messages = {
+            "camera_info": CameraInfo(**camera.camera_info_fields()),
+            "image": gray_message(colour, encoding="bgr8"),
+            "depth": depth_message(depth, "32FC1"),
+        }
+        received = robot.extract_until(messages, lambda _: bool(robot.clouds["points"]))
+        second = received.header.stamp.sec
+        cloud = probe.wait_for(lambda: robot.with_stamp("points", second), "points")[-1]
+        features = received.features
+        known = np.isfinite(features.depth)
+        assert known.sum() > 100
+        assert cloud.width == known.sum()
+        names = [field.name for field in cloud.fields]
+        assert names == ["x", "y", "z", "response", "rgb"]
+        values = np.frombuffer(bytes(cloud.data), "<f4").reshape(cloud.width, -1)
+        np.testing.assert_allclose(values[:, :3], received.rays[known] * features.depth[known, None], rtol=1e-5)
+        columns, rows = np.rint(features.uv[known]).astype(int).T
+        packed = np.ascontiguousarray(values[:, 4]).view(np.uint8).reshape(-1, 4)
+        np.testing.assert_array_equal(packed[:, :3], colour[rows, columns])
         assert process.stop() == 0, process.log
         assert "Traceback" not in process.log
