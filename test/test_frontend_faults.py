@@ -7,8 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,19 +17,15 @@ import pytest
 
 pytest.importorskip("rclpy", reason="ROS 2 is not installed")
 
-import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from rcl_interfaces.srv import SetParameters
-from rclpy.context import Context
-from rclpy.executors import SingleThreadedExecutor
 from rclpy.parameter import Parameter
-from ros_helpers import NodeProcess, Probe, gray_message, textured
+from ros_helpers import InProcess, NodeProcess, Probe, gray_message, textured
 from sensor_msgs.msg import CompressedImage, Image, PointCloud2
 from std_msgs.msg import String
 
 from gcnv2_ros.extraction import DecodeOptions, Extractor, ExtractorOptions, create_extractor
 from gcnv2_ros.features import Features
-from gcnv2_ros.ros.frontend import FrontendNode
 
 NAME = "/gcnv2_frontend"
 
@@ -235,30 +230,6 @@ class ExhaustedDevice(Extractor):
         self.closed = True
 
 
-class InProcess:
-    """The node with an extractor of the test's own, in a thread of this process."""
-
-    def __init__(self, create: Callable[..., Extractor]) -> None:
-        self._context = Context()
-        rclpy.init(context=self._context, args=["--ros-args", "-r", "__ns:=/exhausted", "-p", "device:=cuda"])
-        self.node = FrontendNode(create=create, context=self._context)
-        self._executor = SingleThreadedExecutor(context=self._context)
-        self._executor.add_node(self.node)
-        self.brought_up = self.node.bring_up()
-        self._thread = threading.Thread(target=self._executor.spin, daemon=True)
-        self._thread.start()
-
-    def __enter__(self) -> InProcess:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._executor.shutdown()
-        self._thread.join(10)
-        self.node.close()
-        self.node.destroy_node()
-        rclpy.try_shutdown(context=self._context)
-
-
 def test_a_device_out_of_memory_is_replaced_by_the_cpu_once(probe: Probe) -> None:
     pytest.importorskip("torch")
     built: list[tuple[str, Extractor]] = []
@@ -269,8 +240,8 @@ def test_a_device_out_of_memory_is_replaced_by_the_cpu_once(probe: Probe) -> Non
         built.append((options.device, extractor))
         return extractor
 
-    with InProcess(create) as running:
-        assert running.brought_up
+    with InProcess(create, "/exhausted", {"device": "cuda"}) as running:
+        assert running.node.bring_up()
         clouds = probe.collect(PointCloud2, "/exhausted/gcnv2_frontend/features")
         infos = probe.collect(String, "/exhausted/gcnv2_frontend/model_info", latched=True)
         diagnostics = probe.collect(DiagnosticArray, "/diagnostics")

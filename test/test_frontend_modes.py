@@ -15,8 +15,6 @@ import yaml
 pytest.importorskip("rclpy", reason="ROS 2 is not installed")
 
 from diagnostic_msgs.msg import DiagnosticArray
-from geometry_msgs.msg import TransformStamped
-from rclpy.qos import DurabilityPolicy, QoSProfile
 from ros_helpers import NodeProcess, Probe, Robot, assert_same, depth_message, diagnostics_of, gray_message
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, Imu, PointCloud2
 
@@ -289,27 +287,3 @@ def test_images_are_turned_upright_by_the_imu(tmp_path: Path, probe: Probe, room
             expected = extractor.extract(frame.image, roll=roll)
         assert len(received.features) == len(expected)
         np.testing.assert_allclose(received.features.uv, expected.uv, atol=0.05)
-
-
-def test_images_are_turned_upright_by_tf(tmp_path: Path, probe: Probe, room: tuple[Any, Frame]) -> None:
-    tf_message = pytest.importorskip("tf2_msgs.msg", reason="tf2_msgs is not installed").TFMessage
-    _, frame = room
-    options = {"runtime": "torch", "threads": 1, "input_width": 160, "input_height": 128}
-    parameters = {**options, "upright": "tf", "upright_fixed_frame": "map"}
-    with NodeProcess(tmp_path / "log.txt", parameters, {"__node": "leaning", "image": "/leaning/image"}) as process:
-        process.wait_for_log("active")
-        robot = Robot(probe, "/leaning", image=Image)
-        robot.listen("features")
-        level = robot.extract({"image": gray_message(frame.image)})
-        assert (level.features.angle == -1).all()
-        process.wait_for_log("is not turned upright: tf does not connect the frame 'map' with 'camera'")
-
-        # A camera that looks backwards along the map's x axis, its right side up.
-        turn = TransformStamped(child_frame_id="camera")
-        turn.header.frame_id = "map"
-        turn.transform.rotation.y, turn.transform.rotation.w = -float(np.sqrt(0.5)), float(np.sqrt(0.5))
-        latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
-        probe.node.create_publisher(tf_message, "/tf_static", latched).publish(tf_message(transforms=[turn]))
-        image = {"image": gray_message(frame.image)}
-        received = robot.extract_until(image, lambda features: bool((features.angle >= 0).all()))
-        np.testing.assert_allclose(received.features.angle, 90.0, atol=1e-3)

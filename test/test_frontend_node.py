@@ -273,6 +273,17 @@ def test_the_debug_image_shows_the_keypoints_to_who_subscribes(camera: CameraDri
     assert 0.01 < coloured.mean() < 0.9
     np.testing.assert_array_equal(pixels[~coloured][:, 0], gray[~coloured])
 
+    # At most one in a thousand seconds, of which the latest was just now; then as many as there are frames.
+    assert probe.set_parameter("debug_image_rate", 0.001).successful
+    camera.extract(gray_message(gray))
+    probe.comes_true(lambda: False, 0.3)
+    pictures.clear()
+    for _ in range(5):
+        camera.extract(gray_message(gray))
+    assert not probe.comes_true(lambda: pictures, 0.5)
+    assert probe.set_parameter("debug_image_rate", 1000.0).successful
+    probe.wait_for(lambda: pictures, "debug images again", meanwhile=lambda: camera.publish(gray_message(gray)))
+
 
 def test_lifecycle_transitions_stop_free_and_bring_back(camera: CameraDriver, probe: Probe) -> None:
     image = gray_message(textured(8))

@@ -18,14 +18,21 @@ LARGEST_GROWTH = 30.0
 """Megabytes from the end of the warm-up to the end."""
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("sequence", "parameters"),
     [
-        ("room:frames=10,width=320,height=240", ["model:=gcnv2_tiny", "input_width:=320", "input_height:=240"]),
-        ("room:frames=10,width=320,height=240,baseline=0.1", ["model:=orb", "mode:=stereo", "vins:=true"]),
+        pytest.param(
+            "room:frames=10,width=320,height=240",
+            ["model:=gcnv2_tiny", "input_width:=320", "input_height:=240"],
+            id="network",
+        ),
+        pytest.param(
+            "room:frames=10,width=320,height=240,baseline=0.1",
+            ["model:=orb", "mode:=stereo", "vins:=true"],
+            id="stereo and tracks",
+            marks=pytest.mark.slow,
+        ),
     ],
-    ids=["network", "stereo and tracks"],
 )
 def test_a_minute_at_30_hz_leaves_the_node_alive_and_its_memory_as_it_is(
     tmp_path: Path, sequence: str, parameters: list[str]

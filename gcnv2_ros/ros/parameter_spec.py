@@ -95,7 +95,7 @@ class ParameterSpec:
         return checked
 
     def _wrong_type(self, value: Any) -> ParameterError:
-        return ParameterError(f"the parameter {self.name!r} is a {self.type_name}, got {value!r}")
+        return ParameterError(f"the parameter {self.name!r} must be of the type {self.type_name}, got {value!r}")
 
     def descriptor(self) -> ParameterDescriptor:
         """The ROS descriptor, for tools that list or edit parameters."""
