@@ -19,7 +19,7 @@ from gcnv2_ros.sequences import ImageSequence, RoomOptions, SyntheticRoom
 from gcnv2_ros.training.checkpoint import CheckpointError, load_checkpoint
 from gcnv2_ros.training.config import TrainingConfig, config_from_dict
 from gcnv2_ros.training.correspondence import sample_correspondences
-from gcnv2_ros.training.export import export_run
+from gcnv2_ros.training.export import average_weights, export_run
 from gcnv2_ros.training.geometric import GeometricPairs
 from gcnv2_ros.training.loop import StepReport, Trainer
 from gcnv2_ros.training.pairs import HomographyPairs, PairDataset
@@ -274,6 +274,28 @@ def test_preparing_goes_on_where_it_was_stopped(photographs: Path, tmp_path: Pat
     assert len(calls) == done + 1
     with pytest.raises(TrainingDataError, match="use another folder"):
         prepare_pictures(files[:3], tmp_path, detect, teacher="another")
+
+
+def test_several_checkpoints_are_exported_as_their_mean(prepared: Path, tmp_path: Path) -> None:
+    config = small_config(steps=8, decay=4, warmup=2)
+    Trainer(config, tmp_path, sources(config, prepared)).run(on_step=lambda report: None)
+    names = ["before_decay.pt", "last.pt"]
+    states = [load_checkpoint(tmp_path / name).average for name in names]
+    for name, value in average_weights(states).items():
+        torch.testing.assert_close(value.double(), (states[0][name].double() + states[1][name].double()) / 2
+                                   if value.is_floating_point() else states[1][name].double())  # fmt: skip
+    metadata = export_run(tmp_path, tmp_path / "mean.safetensors", checkpoints=names)
+    assert metadata.training["averaged_steps"] == [4, 8]
+    files = [tmp_path / f"{name}.safetensors" for name in names]
+    for name, file in zip(names, files):
+        export_run(tmp_path, file, checkpoints=[name])
+    mean, first, last = (
+        load_weights(file, model="gcnv2_tiny").state_dict["convD_2.bias"]
+        for file in (tmp_path / "mean.safetensors", *files)
+    )
+    torch.testing.assert_close(mean, (first + last) / 2, atol=1e-3, rtol=0)
+    with pytest.raises(CheckpointError, match=r"never\.pt"):
+        export_run(tmp_path, tmp_path / "x.safetensors", checkpoints=["last.pt", "never.pt"])
 
 
 def test_an_empty_folder_is_named(tmp_path: Path) -> None:

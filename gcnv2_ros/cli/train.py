@@ -61,6 +61,13 @@ def add_parsers(subparsers: Any) -> None:
     export = subparsers.add_parser("train-export", help="turn a training run's state into a weights file")
     export.add_argument("run_folder", type=Path, help="folder of the run")
     export.add_argument("weights", type=Path, help=".safetensors file to write")
+    export.add_argument(
+        "--checkpoints",
+        nargs="+",
+        default=["last.pt"],
+        metavar="NAME",
+        help="checkpoints in the run's folder; of several the mean is written (default: last.pt)",
+    )
     export.add_argument("--note", default="", help="a sentence for the file's provenance")
     export.set_defaults(run=run_export)
 
@@ -219,5 +226,7 @@ def run_export(arguments: argparse.Namespace) -> None:
     """Write a run's moving average, normalisation folded, as a weights file."""
     from ..training.export import export_run
 
-    metadata = export_run(arguments.run_folder, arguments.weights, note=arguments.note)
+    metadata = export_run(
+        arguments.run_folder, arguments.weights, checkpoints=arguments.checkpoints, note=arguments.note
+    )
     print(f"{arguments.weights}: {metadata.model}, {metadata.training['steps']} steps")
