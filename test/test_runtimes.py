@@ -274,6 +274,22 @@ def test_what_openvino_refuses_is_built_again_though_its_checksum_is_right(
     assert not caplog.text
 
 
+def test_a_network_compiled_for_one_size_takes_all_others_too(
+    weights: Weights, own_cache: Path, photographs: list[np.ndarray]
+) -> None:
+    pytest.importorskip("openvino")
+    options = ExtractorOptions(runtime="openvino", device="cpu", threads=1, input_width=120, input_height=96)
+    runtime = create_runtime(options, weights)
+    sizes = {json.loads(path.read_text())["key"]["size"] for path in own_cache.glob("*.openvino.json")}
+    assert sizes == {"open", "1x1x96x128"}
+    reference = runtime_of("torch", weights)
+    first, second = (photo[:96, :128] for photo in photographs[:2])
+    for batch in (batch_of(first), batch_of(first, second), batch_of(photographs[0][:64, :80]), batch_of(second)):
+        expected, got = reference.infer(batch), runtime.infer(batch)
+        np.testing.assert_allclose(got.scores, expected.scores, atol=1e-4)
+        np.testing.assert_allclose(got.descriptors, expected.descriptors, atol=1e-4)
+
+
 def test_other_weights_are_other_files(
     weights: Weights, own_cache: Path, tmp_path: Path, photographs: list[np.ndarray]
 ) -> None:

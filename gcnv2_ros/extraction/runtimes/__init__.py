@@ -115,4 +115,4 @@ def _build(name: str, options: ExtractorOptions, weights: Weights) -> Runtime:
     # Each module imports its library, which is installed or not, and takes its time.
     module, engine = _ENGINES[name]
     build = getattr(importlib.import_module(module, __package__), engine)
-    return build(options.model, weights, device=options.device, precision=options.precision, threads=options.threads)
+    return build(options, weights)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ...errors import MissingDependencyError
 from ..export import INPUT_NAME, OUTPUT_NAMES, cached_onnx, network_stride
-from ..options import ExtractionError
+from ..options import ExtractionError, ExtractorOptions
 from . import RawFeatures
 
 if TYPE_CHECKING:
@@ -32,16 +32,11 @@ class OnnxRuntime:
 
     Parameters
     ----------
-    model
-        Name of the network.
+    options
+        The device ``auto`` is a GPU where ONNX Runtime can use one, else the CPU. The precision is ``auto`` or
+        ``fp32``. 0 threads: as many as there are physical cores.
     weights
-        Weights that fit it.
-    device
-        ``auto``: a GPU where ONNX Runtime can use one, else the CPU; or ``cpu``, ``cuda`` or ``cuda:N``.
-    precision
-        ``auto`` or ``fp32``.
-    threads
-        CPU threads; 0: as many as there are physical cores.
+        Weights of `options.model`.
 
     Raises
     ------
@@ -54,7 +49,8 @@ class OnnxRuntime:
     name = "onnxruntime"
     precision = "fp32"
 
-    def __init__(self, model: str, weights: Weights, *, device: str, precision: str, threads: int) -> None:
+    def __init__(self, options: ExtractorOptions, weights: Weights) -> None:
+        model, device, precision = options.model, options.device, options.precision
         try:
             import onnxruntime  # type: ignore[import-not-found,import-untyped]
         except ImportError as error:
@@ -70,7 +66,7 @@ class OnnxRuntime:
         self.stride = network_stride(model)
         providers = _providers(device, onnxruntime.get_available_providers())
         settings = onnxruntime.SessionOptions()
-        settings.intra_op_num_threads = threads
+        settings.intra_op_num_threads = options.threads
         settings.log_severity_level = _ERRORS_ONLY
         content = cached_onnx(model, weights)
         try:
