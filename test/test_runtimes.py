@@ -235,7 +235,7 @@ def pretend_other_version(path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [flip, truncate, empty, lose_checksum, damage_checksum, pretend_other_version])
-@pytest.mark.parametrize(("engine", "suffix"), [("openvino", ".openvino"), ("onnxruntime", ".onnx")])
+@pytest.mark.parametrize(("engine", "suffix"), [("openvino", ".openvino"), ("onnxruntime", ".elementary.onnx")])
 def test_a_damaged_or_stale_cache_is_built_again(
     engine: str,
     suffix: str,
@@ -416,9 +416,9 @@ def test_auto_passes_over_a_library_that_fails_and_tells_of_it(
     [
         ("openvino", {"device": "cuda"}, "openvino runs on the CPU, not on cuda"),
         ("openvino", {"precision": "bf16"}, "openvino computes in fp32 or int8, not in bf16"),
-        ("onnxruntime", {"precision": "fp16"}, "onnxruntime computes in fp32, not in fp16"),
+        ("onnxruntime", {"precision": "fp16"}, "onnxruntime computes in fp32 or int8, not in fp16"),
         ("onnxruntime", {"device": "cuda:1"}, "device cuda:1 was asked for, but"),
-        ("onnxruntime", {"precision": "int8"}, "onnxruntime computes in fp32, not in int8"),
+        ("onnxruntime", {"precision": "int8", "device": "cuda"}, "in int8 on the CPU only, not on cuda"),
         ("torch", {"precision": "int8"}, "torch computes in fp32, fp16, bf16, not in int8"),
         ("auto", {"precision": "fp16"}, "fp16 needs a CUDA device"),
     ],

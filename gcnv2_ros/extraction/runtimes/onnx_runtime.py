@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import MissingDependencyError
-from ..export import INPUT_NAME, OUTPUT_NAMES, cached_onnx, network_stride
+from ..export import INPUT_NAME, OUTPUT_NAMES, cached_elementary_onnx, cached_onnx, network_stride
 from ..options import ExtractionError, ExtractorOptions
+from ..quantization import load_calibration
 from . import RawFeatures
 
 if TYPE_CHECKING:
@@ -33,24 +34,25 @@ class OnnxRuntime:
     Parameters
     ----------
     options
-        The device ``auto`` is a GPU where ONNX Runtime can use one, else the CPU. The precision is ``auto`` or
-        ``fp32``. 0 threads: as many as there are physical cores.
+        The device ``auto`` is a GPU where ONNX Runtime can use one, else the CPU; for int8 it is the CPU. The precision
+        is ``auto`` or ``fp32``; on the CPU also ``int8``, with the calibration beside the weights. 0 threads: as many
+        as there are physical cores.
     weights
         Weights of `options.model`.
 
     Raises
     ------
     ExtractionError
-        If the device is not there, the precision is another, or ONNX Runtime refuses the network.
+        If the device is not there, the precision is another, the calibration for int8 is missing or that of other
+        weights, or ONNX Runtime refuses the network.
     MissingDependencyError
         If onnxruntime is not installed, or onnx is not and the network has not been exported before.
     """
 
     name = "onnxruntime"
-    precision = "fp32"
 
     def __init__(self, options: ExtractorOptions, weights: Weights) -> None:
-        model, device, precision = options.model, options.device, options.precision
+        model, device = options.model, options.device
         try:
             import onnxruntime  # type: ignore[import-not-found,import-untyped]
         except ImportError as error:
@@ -59,16 +61,26 @@ class OnnxRuntime:
                 "the runtime onnxruntime",
                 "pip install onnx onnxruntime (for CUDA: onnx onnxruntime-gpu)",
             ) from error
-        if precision not in ("auto", "fp32"):
+        if options.precision not in ("auto", "fp32", "int8"):
             raise ExtractionError(
-                f"the runtime onnxruntime computes in fp32, not in {precision}; choose fp32 (or auto)"
+                f"the runtime onnxruntime computes in fp32 or int8, not in {options.precision}; choose fp32 (or auto) "
+                f"or int8"
             )
+        self.precision = "fp32" if options.precision == "auto" else options.precision
+        if self.precision == "int8":
+            if device.startswith("cuda"):
+                raise ExtractionError(f"the runtime onnxruntime computes in int8 on the CPU only, not on {device}")
+            device = "cpu"
         self.stride = network_stride(model)
         providers = _providers(device, onnxruntime.get_available_providers())
         settings = onnxruntime.SessionOptions()
         settings.intra_op_num_threads = options.threads
         settings.log_severity_level = _ERRORS_ONLY
-        content = cached_onnx(model, weights)
+        calibration = load_calibration(model, weights) if self.precision == "int8" else None
+        # A GPU has a fast ELU of its own.
+        content = (
+            cached_elementary_onnx(model, weights, calibration) if providers == [_CPU] else cached_onnx(model, weights)
+        )
         try:
             session = onnxruntime.InferenceSession(content, settings, providers=providers)
         except Exception as error:  # the library's own errors have no base class of their own
