@@ -312,6 +312,70 @@ def test_a_cache_that_cannot_be_written_is_done_without(
     assert "GCNV2_ROS_CACHE" in caplog.text
 
 
+class OnnxRuntimeWithTensorRT(types.ModuleType):
+    """Says that it has NVIDIA's providers, and notes which it is asked for."""
+
+    __version__ = "1.99"
+
+    def __init__(self) -> None:
+        super().__init__("onnxruntime")
+        self.asked_for: list[Any] = []
+
+    def get_available_providers(self) -> list[str]:
+        return ["TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"]
+
+    class SessionOptions:
+        pass
+
+    def InferenceSession(self, content: bytes, settings: object, providers: list[Any]) -> types.SimpleNamespace:
+        self.asked_for = providers
+        return types.SimpleNamespace(get_providers=lambda: [entry[0] for entry in providers[:-1]])
+
+
+def tensorrt_options(weights: Weights, device: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    library = OnnxRuntimeWithTensorRT()
+    monkeypatch.setitem(sys.modules, "onnxruntime", library)
+    runtime = create_runtime(ExtractorOptions(runtime="onnxruntime", device=device), weights)
+    assert runtime.device == device
+    (tensorrt, options), (cuda, cuda_options), cpu = library.asked_for
+    assert (tensorrt, cuda, cpu) == tuple(library.get_available_providers())
+    assert cuda_options == {"device_id": options["device_id"]}
+    return options
+
+
+def test_tensorrt_keeps_its_engines_in_a_folder_for_these_weights_and_this_device(
+    weights: Weights, own_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = tensorrt_options(weights, "cuda:1", monkeypatch)
+    folder = Path(options["trt_engine_cache_path"])
+    assert folder.is_dir()
+    assert folder.parent == own_cache
+    assert options == {
+        "device_id": 1,
+        "trt_engine_cache_enable": True,
+        "trt_engine_cache_path": str(folder),
+        "trt_timing_cache_enable": True,
+        "trt_timing_cache_path": str(folder),
+    }
+    assert tensorrt_options(weights, "cuda:1", monkeypatch) == options
+    save_weights(tmp_path / "w.safetensors", weights.state_dict, weights.metadata, dtype=torch.float16)
+    other = load_weights(tmp_path / "w.safetensors", model=MODEL)
+    folders = {
+        tensorrt_options(*case, monkeypatch)["trt_engine_cache_path"]
+        for case in ((other, "cuda:1"), (weights, "cuda:0"))
+    }
+    assert len(folders | {str(folder)}) == 3
+
+
+def test_tensorrt_does_without_a_folder_that_cannot_be_made(
+    weights: Weights, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("GCNV2_ROS_CACHE", str(tmp_path / "file" / "cache"))
+    assert tensorrt_options(weights, "cuda:0", monkeypatch) == {"device_id": 0}
+    assert "GCNV2_ROS_CACHE" in caplog.text
+
+
 _PROCESS = """
 import hashlib, os, sys
 from pathlib import Path

@@ -183,11 +183,9 @@ def cached_model(key: Mapping[str, str], suffix: str, build: Callable[[], bytes]
     rebuild
         Build it in any case, because what is stored turned out to be of no use.
     """
-    folder = cache_folder()
-    if folder is None:
+    path = _cache_path(key, suffix)
+    if path is None:
         return build()
-    digest = hashlib.sha256(json.dumps(dict(key), sort_keys=True).encode()).hexdigest()
-    path = folder / f"{re.sub(r'[^A-Za-z0-9_.-]', '_', key['model'])}-{digest[:32]}{suffix}"
     checksum_path = path.with_name(path.name + ".json")
     content = None if rebuild else _read_checked(path, checksum_path, key)
     if content is not None:
@@ -198,14 +196,47 @@ def cached_model(key: Mapping[str, str], suffix: str, build: Callable[[], bytes]
         entries = {"sha256": hashlib.sha256(content).hexdigest(), "key": dict(key)}
         atomic_write(checksum_path, json.dumps(entries, indent=1))
     except OSError as error:
-        _LOGGER.warning(
-            "%s cannot be written (%s), so the model will be built again at the next start; make the folder writable, "
-            "or set %s to one that is",
-            path,
-            error,
-            CACHE_VARIABLE,
-        )
+        _warn_unwritable(path, error)
     return content
+
+
+def cached_folder(key: Mapping[str, str], suffix: str) -> Path | None:
+    """A folder in the cache for a library that keeps files of its own, made if need be; None if that cannot be.
+
+    Parameters
+    ----------
+    key
+        All that those files depend on, with the model's name under ``model``.
+    suffix
+        Ending of the folder's name.
+    """
+    path = _cache_path(key, suffix)
+    if path is None:
+        return None
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        _warn_unwritable(path, error)
+        return None
+    return path
+
+
+def _cache_path(key: Mapping[str, str], suffix: str) -> Path | None:
+    folder = cache_folder()
+    if folder is None:
+        return None
+    digest = hashlib.sha256(json.dumps(dict(key), sort_keys=True).encode()).hexdigest()
+    return folder / f"{re.sub(r'[^A-Za-z0-9_.-]', '_', key['model'])}-{digest[:32]}{suffix}"
+
+
+def _warn_unwritable(path: Path, error: OSError) -> None:
+    _LOGGER.warning(
+        "%s cannot be written (%s), so the model will be built again at the next start; make the folder writable, "
+        "or set %s to one that is",
+        path,
+        error,
+        CACHE_VARIABLE,
+    )
 
 
 def _read_checked(path: Path, checksum_path: Path, key: Mapping[str, str]) -> bytes | None:
