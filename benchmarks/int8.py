@@ -97,6 +97,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("images", metavar="IMAGES", help="calibration images, as for `gcnv2 quantize`")
     parser.add_argument("--model", default="gcnv2_tiny")
     parser.add_argument("--weights", default="default")
+    parser.add_argument("--runtime", default=EIGHT_BIT[0], choices=EIGHT_BIT)
     parser.add_argument("--input-size", default="320x240", metavar="WxH")
     parser.add_argument("--count", type=int, default=24, help="calibration images (default: %(default)s)")
     parser.add_argument("--pictures", type=Path, default=None, help="folder of pictures for synthetic homographies")
@@ -113,7 +114,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     base = ExtractorOptions(
         model=chosen.model,
         weights=str(weights.path),
-        runtime=EIGHT_BIT,
+        runtime=chosen.runtime,
         input_width=width,
         input_height=height,
         threads=chosen.threads,

@@ -41,7 +41,7 @@ from gcnv2_ros.ros.player import Player
 from gcnv2_ros.ros.qos import volatile_qos
 from gcnv2_ros.ros.synchronization import stamp_ns
 from gcnv2_ros.sequences import Frame, Sequence, open_sequence
-from gcnv2_ros.transport import LARGE_DATA, TRANSPORT_VARIABLE, chosen_by_user
+from gcnv2_ros.transport import chosen_by_user, large_images
 
 _NODE = "/gcnv2_frontend"
 _START_SECONDS = 120.0
@@ -168,7 +168,7 @@ def run(loop: Loop, parameters: SequenceOf[str]) -> tuple[Soak, int]:
     domain = random.SystemRandom().randint(1, 100)
     os.environ.update(ROS_DOMAIN_ID=str(domain), ROS_AUTOMATIC_DISCOVERY_RANGE="LOCALHOST")
     if not chosen_by_user(os.environ):
-        os.environ[TRANSPORT_VARIABLE] = LARGE_DATA
+        os.environ |= large_images(os.environ)
     arguments = [item for parameter in parameters for item in ("-p", parameter)]
     command = [sys.executable, "-m", "gcnv2_ros.ros.frontend", "--ros-args", *arguments]
     context = Context()

@@ -18,6 +18,7 @@ from gcnv2_ros.benchmarking.contenders import (
     image_message,
 )
 from gcnv2_ros.benchmarking.machine import forward_gflop
+from gcnv2_ros.benchmarking.node import against_forward
 from gcnv2_ros.cli.main import main
 from gcnv2_ros.extraction import DecodeOptions, ExtractorOptions, create_extractor
 from gcnv2_ros.weights import load_weights
@@ -133,3 +134,24 @@ def test_arguments_that_make_no_sense_are_refused(
 ) -> None:
     assert main(["bench", *arguments]) == 1
     assert message in capsys.readouterr().err
+
+
+def test_a_run_of_the_node_is_put_beside_the_bare_forward_pass_of_the_same_engine() -> None:
+    def entry(precision: str, size: list[int], milliseconds: float) -> dict[str, object]:
+        stages = {"forward": {"p50": milliseconds}}
+        return {"model": MODEL, "runtime": "torch", "precision": precision, "input_size": size, "stages_ms": stages}
+
+    measured = [entry("int8", [320, 240], 1.0), entry("fp32", [640, 480], 9.0), entry("fp32", [320, 240], 4.0)]
+    run = {"runtime": "torch", "precision": "fp32", "input_size": (320, 240), "output_hz": 200.0}
+    beside = against_forward({**run, "inside_ms": {"p50": 5.0, "p99": 9.0}}, measured, MODEL)
+    assert (beside["inside_to_forward"], beside["output_times_forward"]) == (1.25, 0.8)
+    silent = against_forward({**run, "inside_ms": None}, measured[:2], MODEL)
+    assert (silent["inside_to_forward"], silent["output_times_forward"]) == (None, None)
+
+
+def test_the_demonstration_of_a_source_tree_uses_the_shared_memory_profile() -> None:
+    from gcnv2_ros.transport import PROFILE_VARIABLES, large_images
+
+    variables = large_images({})
+    assert tuple(variables) == PROFILE_VARIABLES
+    assert all(Path(path).name == "large_images.xml" and Path(path).is_file() for path in variables.values())

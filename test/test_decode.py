@@ -251,3 +251,10 @@ def test_no_keypoints_have_no_descriptors() -> None:
         np.zeros((256, 3, 4), np.float32), np.zeros((0, 2), np.float32), stride=16, sampling="half_pixel"
     )
     assert sampled.shape == (0, 256)
+
+
+def test_equal_scores_across_an_edge_do_not_meet() -> None:
+    scores = np.random.default_rng(13).random((60, 90), dtype=np.float32) * np.float32(0.4)
+    scores[10::12, 0] = scores[9::12, -1] = 0.9
+    scores[0, 10::12] = scores[-1, 20::12] = 0.8
+    assert pairs(*suppress(scores, threshold=0.05, radius=5)) == reference_suppression(scores, 0.05, 5)

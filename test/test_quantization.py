@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 
 from gcnv2_ros.cli.main import main
+from gcnv2_ros.errors import MissingDependencyError
 from gcnv2_ros.extraction import DecodeOptions, ExtractionError, ExtractorOptions, create_extractor
 from gcnv2_ros.extraction.quantization import Calibration, load_calibration, save_calibration
 from gcnv2_ros.extraction.runtimes import create_runtime
@@ -18,7 +20,6 @@ from gcnv2_ros.matching import match
 from gcnv2_ros.weights import Weights, load_weights
 
 pytest.importorskip("onnx")
-pytest.importorskip("openvino")
 data = pytest.importorskip("skimage.data")
 
 MODEL = "gcnv2_tiny"
@@ -45,15 +46,17 @@ def weights(weights_file: Path) -> Weights:
 
 
 def options(path: Path, precision: str, runtime: str = "openvino") -> ExtractorOptions:
+    pytest.importorskip(runtime)
     return ExtractorOptions(weights=str(path), runtime=runtime, precision=precision, device="cpu", threads=1)
 
 
-def test_features_in_eight_bits_are_those_in_float_but_for_a_few(weights_file: Path) -> None:
+@pytest.mark.parametrize("runtime", ["openvino", "onnxruntime"])
+def test_features_in_eight_bits_are_those_in_float_but_for_a_few(runtime: str, weights_file: Path) -> None:
     image = np.ascontiguousarray(data.astronaut().mean(axis=2).astype(np.uint8)[40:280, 100:420])
     decode = DecodeOptions(max_keypoints=400)
     with (
-        create_extractor(options(weights_file, "fp32"), decode) as in_float,
-        create_extractor(options(weights_file, "int8"), decode) as in_bytes,
+        create_extractor(options(weights_file, "fp32", runtime), decode) as in_float,
+        create_extractor(options(weights_file, "int8", runtime), decode) as in_bytes,
     ):
         assert in_bytes.info.precision == "int8"
         expected, got = in_float.extract(image), in_bytes.extract(image)
@@ -67,9 +70,17 @@ def test_features_in_eight_bits_are_those_in_float_but_for_a_few(weights_file: P
     assert not np.array_equal(expected.response[:50], got.response[:50])
 
 
-def test_auto_takes_the_runtime_that_computes_in_eight_bits(weights_file: Path, weights: Weights) -> None:
-    runtime = create_runtime(options(weights_file, "int8", "auto"), weights)
-    assert (runtime.name, runtime.precision) == ("openvino", "int8")
+def test_auto_takes_the_first_installed_runtime_that_computes_in_eight_bits(
+    weights_file: Path, weights: Weights, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen = ExtractorOptions(weights=str(weights_file), precision="int8", device="cpu", threads=1)
+    for name in ("openvino", "onnxruntime"):
+        pytest.importorskip(name)
+        runtime = create_runtime(chosen, weights)
+        assert (runtime.name, runtime.precision) == (name, "int8")
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(MissingDependencyError, match="runtime onnxruntime needs"):
+        create_runtime(chosen, weights)
 
 
 def test_the_same_images_give_the_same_calibration(weights_file: Path, tmp_path: Path) -> None:
@@ -79,17 +90,20 @@ def test_the_same_images_give_the_same_calibration(weights_file: Path, tmp_path:
     assert again.read_text() == weights_file.with_suffix(".int8.json").read_text()
 
 
-def test_other_float_layers_are_another_network(weights_file: Path, weights: Weights, tmp_path: Path) -> None:
+@pytest.mark.parametrize("runtime", ["openvino", "onnxruntime"])
+def test_other_float_layers_are_another_network(
+    runtime: str, weights_file: Path, weights: Weights, tmp_path: Path
+) -> None:
     copy = tmp_path / "tiny.safetensors"
     shutil.copy(weights_file, copy)
     calibration = load_calibration(MODEL, weights)
     everything = replace(calibration, float_layers=tuple(calibration.ranges))
     batch = np.random.default_rng(0).random((1, 1, 64, 96), np.float32)
     save_calibration(copy.with_suffix(".int8.json"), everything)
-    in_float = create_runtime(options(copy, "fp32"), weights).infer(batch)
-    all_float = create_runtime(options(copy, "int8"), load_weights(copy, model=MODEL)).infer(batch)
+    in_float = create_runtime(options(copy, "fp32", runtime), weights).infer(batch)
+    all_float = create_runtime(options(copy, "int8", runtime), load_weights(copy, model=MODEL)).infer(batch)
     np.testing.assert_allclose(all_float.scores, in_float.scores, atol=1e-4)
-    in_bytes = create_runtime(options(weights_file, "int8"), weights).infer(batch)
+    in_bytes = create_runtime(options(weights_file, "int8", runtime), weights).infer(batch)
     assert np.abs(in_bytes.scores - in_float.scores).max() > 1e-4
 
 

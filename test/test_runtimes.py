@@ -235,7 +235,7 @@ def pretend_other_version(path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [flip, truncate, empty, lose_checksum, damage_checksum, pretend_other_version])
-@pytest.mark.parametrize(("engine", "suffix"), [("openvino", ".openvino"), ("onnxruntime", ".onnx")])
+@pytest.mark.parametrize(("engine", "suffix"), [("openvino", ".openvino"), ("onnxruntime", ".elementary.onnx")])
 def test_a_damaged_or_stale_cache_is_built_again(
     engine: str,
     suffix: str,
@@ -274,6 +274,22 @@ def test_what_openvino_refuses_is_built_again_though_its_checksum_is_right(
     assert not caplog.text
 
 
+def test_a_network_compiled_for_one_size_takes_all_others_too(
+    weights: Weights, own_cache: Path, photographs: list[np.ndarray]
+) -> None:
+    pytest.importorskip("openvino")
+    options = ExtractorOptions(runtime="openvino", device="cpu", threads=1, input_width=120, input_height=96)
+    runtime = create_runtime(options, weights)
+    sizes = {json.loads(path.read_text())["key"]["size"] for path in own_cache.glob("*.openvino.json")}
+    assert sizes == {"open", "1x1x96x128"}
+    reference = runtime_of("torch", weights)
+    first, second = (photo[:96, :128] for photo in photographs[:2])
+    for batch in (batch_of(first), batch_of(first, second), batch_of(photographs[0][:64, :80]), batch_of(second)):
+        expected, got = reference.infer(batch), runtime.infer(batch)
+        np.testing.assert_allclose(got.scores, expected.scores, atol=1e-4)
+        np.testing.assert_allclose(got.descriptors, expected.descriptors, atol=1e-4)
+
+
 def test_other_weights_are_other_files(
     weights: Weights, own_cache: Path, tmp_path: Path, photographs: list[np.ndarray]
 ) -> None:
@@ -293,6 +309,70 @@ def test_a_cache_that_cannot_be_written_is_done_without(
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("GCNV2_ROS_CACHE", str(tmp_path / "file" / "cache"))
     runtime_of("onnxruntime", weights).infer(np.zeros((1, 1, 64, 64), np.float32))
+    assert "GCNV2_ROS_CACHE" in caplog.text
+
+
+class OnnxRuntimeWithTensorRT(types.ModuleType):
+    """Says that it has NVIDIA's providers, and notes which it is asked for."""
+
+    __version__ = "1.99"
+
+    def __init__(self) -> None:
+        super().__init__("onnxruntime")
+        self.asked_for: list[Any] = []
+
+    def get_available_providers(self) -> list[str]:
+        return ["TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"]
+
+    class SessionOptions:
+        pass
+
+    def InferenceSession(self, content: bytes, settings: object, providers: list[Any]) -> types.SimpleNamespace:
+        self.asked_for = providers
+        return types.SimpleNamespace(get_providers=lambda: [entry[0] for entry in providers[:-1]])
+
+
+def tensorrt_options(weights: Weights, device: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    library = OnnxRuntimeWithTensorRT()
+    monkeypatch.setitem(sys.modules, "onnxruntime", library)
+    runtime = create_runtime(ExtractorOptions(runtime="onnxruntime", device=device), weights)
+    assert runtime.device == device
+    (tensorrt, options), (cuda, cuda_options), cpu = library.asked_for
+    assert (tensorrt, cuda, cpu) == tuple(library.get_available_providers())
+    assert cuda_options == {"device_id": options["device_id"]}
+    return options
+
+
+def test_tensorrt_keeps_its_engines_in_a_folder_for_these_weights_and_this_device(
+    weights: Weights, own_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = tensorrt_options(weights, "cuda:1", monkeypatch)
+    folder = Path(options["trt_engine_cache_path"])
+    assert folder.is_dir()
+    assert folder.parent == own_cache
+    assert options == {
+        "device_id": 1,
+        "trt_engine_cache_enable": True,
+        "trt_engine_cache_path": str(folder),
+        "trt_timing_cache_enable": True,
+        "trt_timing_cache_path": str(folder),
+    }
+    assert tensorrt_options(weights, "cuda:1", monkeypatch) == options
+    save_weights(tmp_path / "w.safetensors", weights.state_dict, weights.metadata, dtype=torch.float16)
+    other = load_weights(tmp_path / "w.safetensors", model=MODEL)
+    folders = {
+        tensorrt_options(*case, monkeypatch)["trt_engine_cache_path"]
+        for case in ((other, "cuda:1"), (weights, "cuda:0"))
+    }
+    assert len(folders | {str(folder)}) == 3
+
+
+def test_tensorrt_does_without_a_folder_that_cannot_be_made(
+    weights: Weights, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("GCNV2_ROS_CACHE", str(tmp_path / "file" / "cache"))
+    assert tensorrt_options(weights, "cuda:0", monkeypatch) == {"device_id": 0}
     assert "GCNV2_ROS_CACHE" in caplog.text
 
 
@@ -400,9 +480,9 @@ def test_auto_passes_over_a_library_that_fails_and_tells_of_it(
     [
         ("openvino", {"device": "cuda"}, "openvino runs on the CPU, not on cuda"),
         ("openvino", {"precision": "bf16"}, "openvino computes in fp32 or int8, not in bf16"),
-        ("onnxruntime", {"precision": "fp16"}, "onnxruntime computes in fp32, not in fp16"),
+        ("onnxruntime", {"precision": "fp16"}, "onnxruntime computes in fp32 or int8, not in fp16"),
         ("onnxruntime", {"device": "cuda:1"}, "device cuda:1 was asked for, but"),
-        ("onnxruntime", {"precision": "int8"}, "onnxruntime computes in fp32, not in int8"),
+        ("onnxruntime", {"precision": "int8", "device": "cuda"}, "in int8 on the CPU only, not on cuda"),
         ("torch", {"precision": "int8"}, "torch computes in fp32, fp16, bf16, not in int8"),
         ("auto", {"precision": "fp16"}, "fp16 needs a CUDA device"),
     ],

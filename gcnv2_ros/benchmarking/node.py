@@ -7,7 +7,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -80,6 +80,42 @@ def measure_node(condition: NodeCondition, *, say: Callable[[str], None]) -> dic
     if finished.returncode:
         raise GCNv2Error(f"the node could not be measured: {finished.stderr.strip()[-800:]}")
     return json.loads(finished.stdout.splitlines()[-1])
+
+
+def against_forward(run: dict[str, Any], measured: Sequence[dict[str, Any]], model: str) -> dict[str, Any]:
+    """A run of the node beside the bare forward pass of the same engine, network and input size.
+
+    Parameters
+    ----------
+    run
+        Result of `measure_node`.
+    measured
+        Entry ``runs`` of `gcnv2_ros.benchmarking.run.run_bench`.
+    model
+        The network.
+
+    Returns
+    -------
+    dict
+        `run`, with ``inside_to_forward``: the median inside the node over the median forward pass, and
+        ``output_times_forward``: the output's rate as a share of what a node without anything but the forward pass
+        would give. Each None where it is not known.
+    """
+    forward = next(
+        (
+            entry["stages_ms"]["forward"]["p50"]
+            for entry in measured
+            if (entry["model"], entry["runtime"], entry["precision"]) == (model, run["runtime"], run["precision"])
+            and tuple(entry["input_size"]) == tuple(run["input_size"])
+        ),
+        None,
+    )
+    inside = run["inside_ms"]
+    return {
+        **run,
+        "inside_to_forward": inside["p50"] / forward if inside and forward else None,
+        "output_times_forward": run["output_hz"] * forward / 1e3 if forward else None,
+    }
 
 
 def _run(condition: NodeCondition) -> dict[str, Any]:

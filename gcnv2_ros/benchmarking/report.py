@@ -125,17 +125,22 @@ def _start_table(report: dict[str, Any]) -> list[str]:
 
 def _node_table(runs: list[dict[str, Any]]) -> list[str]:
     lines = [
-        "| node | camera, Hz | sent | answered | output, Hz | image to features p50 / p95 / p99, ms "
-        "| inside the node p50 / p99, ms |",
-        "|---|---|---|---|---|---|---|",
+        "| node | camera, Hz | sent | answered | keypoints | output, Hz | times the bare forward "
+        "| image to features p50 / p95 / p99, ms | inside the node p50 / p99, ms | to the bare forward |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for run in runs:
         latency, inside = run["latency_ms"], run["inside_ms"]
         through = " / ".join(f"{latency[level]:.1f}" for level in ("p50", "p95", "p99")) if latency else "none"
         within = f"{inside['p50']:.1f} / {inside['p99']:.1f}" if inside else ""
+        share, ratio = (
+            "" if run[name] is None else f"{run[name]:.2f}" for name in ("output_times_forward", "inside_to_forward")
+        )
+        keypoints = "" if run["keypoints"] is None else f"{run['keypoints']:.0f}"
         lines.append(
-            f"| {run['precision']}, {run['reliability']}, {run['transport']} | {run['camera_hz']:.0f} | {run['sent']} "
-            f"| {run['answered']} | {run['output_hz']:.1f} | {through} | {within} |"
+            f"| {run['runtime']} {run['precision']}, {run['reliability']}, {run['transport']} "
+            f"| {run['camera_hz']:.0f} | {run['sent']} | {run['answered']} | {keypoints} | {run['output_hz']:.1f} "
+            f"| {share} | {through} | {within} | {ratio} |"
         )
     return lines
 

@@ -68,6 +68,7 @@ class BenchOptions:
     engines: tuple[tuple[str, str], ...] = (
         ("openvino", "int8"),
         ("openvino", "fp32"),
+        ("onnxruntime", "int8"),
         ("onnxruntime", "fp32"),
         ("torch", "fp32"),
     )

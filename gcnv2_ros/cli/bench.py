@@ -43,7 +43,7 @@ def run(arguments: argparse.Namespace) -> None:
     import cv2
     import numpy as np
 
-    from ..benchmarking.node import NodeCondition, measure_node
+    from ..benchmarking.node import NodeCondition, against_forward, measure_node
     from ..benchmarking.report import markdown_report, plot_report
     from ..benchmarking.run import BenchOptions, run_bench
     from ..extraction import ExtractionError
@@ -98,7 +98,8 @@ def run(arguments: argparse.Namespace) -> None:
             ]
             # Four times as many frames, or a camera of 200 Hz would be over before the node has settled.
             conditions.append(replace(base, camera_hz=200.0, frames=4 * base.frames))
-            report["node"] += [measure_node(condition, say=say) for condition in conditions]
+            runs = [measure_node(condition, say=say) for condition in conditions]
+            report["node"] += [against_forward(run, report["runs"], options.models[0]) for run in runs]
     tables = markdown_report(report)
     print(tables)
     if arguments.out is not None:

@@ -21,12 +21,13 @@ if TYPE_CHECKING:
 
 Keep = Callable[[NDArray[np.float32]], NDArray[np.bool_]]
 
-_LARGEST_SHIFT = 0.5
-_SMALLEST_PROBABILITY = 1e-7
+_LARGEST_SHIFT = np.float32(0.5)
+_SMALLEST_PROBABILITY = np.float32(1e-7)
 
 # The 3x3 neighbourhood in row-major order, and the least-squares quadratic over it: from nine values to the slopes
 # along columns and rows and to the second derivatives xx, yy and xy.
 _PATCH_ROWS, _PATCH_COLUMNS = (steps.ravel() for steps in np.mgrid[-1:2, -1:2])
+_PATCH_CENTRE = 4
 _QUADRATIC_FIT = np.stack(
     (
         _PATCH_COLUMNS / 6,
@@ -34,9 +35,8 @@ _QUADRATIC_FIT = np.stack(
         _PATCH_COLUMNS**2 - 2 / 3,
         _PATCH_ROWS**2 - 2 / 3,
         _PATCH_COLUMNS * _PATCH_ROWS / 4,
-    ),
-    axis=1,
-)
+    )
+).astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -85,8 +85,11 @@ def find_keypoints(
     border = settings.border
 
     def position(columns: NDArray[np.intp], rows: NDArray[np.intp]) -> NDArray[np.float32]:
-        uv = np.stack((columns, rows), axis=1).astype(np.float32)
-        return uv + refine(scores, columns, rows) if settings.subpixel else uv
+        uv = np.empty((len(columns), 2), np.float32)
+        uv[:, 0], uv[:, 1] = columns, rows
+        if settings.subpixel:
+            uv += refine(scores, columns, rows)
+        return uv
 
     def accept(columns: NDArray[np.intp], rows: NDArray[np.intp]) -> NDArray[np.bool_]:
         inside = (columns >= border) & (columns < width - border) & (rows >= border) & (rows < height - border)
@@ -165,16 +168,22 @@ def refine(scores: NDArray[np.float32], columns: NDArray[np.intp], rows: NDArray
     """
     height, width = scores.shape
     inside = (columns > 0) & (columns < width - 1) & (rows > 0) & (rows < height - 1)
-    across = np.clip(columns, 1, width - 2)[:, None] + _PATCH_COLUMNS
-    down = np.clip(rows, 1, height - 2)[:, None] + _PATCH_ROWS
-    patches = np.clip(scores[down, across].astype(np.float64), _SMALLEST_PROBABILITY, 1.0 - _SMALLEST_PROBABILITY)
-    logits = np.log(patches / (1.0 - patches))
-    slope_x, slope_y, curve_xx, curve_yy, curve_xy = (logits @ _QUADRATIC_FIT).T
+    centre = np.where(inside, rows * width + columns, 0)
+    patches = np.ascontiguousarray(scores).take(centre + (_PATCH_ROWS * width + _PATCH_COLUMNS)[:, None], mode="clip")
+    np.maximum(patches, _SMALLEST_PROBABILITY, out=patches)
+    np.minimum(patches, 1 - _SMALLEST_PROBABILITY, out=patches)
+    logits = np.log(patches / (1 - patches))
+    # The fit is blind to what is common to all nine; without it nothing is left of a plateau to be rounded.
+    logits -= logits[_PATCH_CENTRE].copy()
+    slope_x, slope_y, curve_xx, curve_yy, curve_xy = _QUADRATIC_FIT @ logits
     determinant = curve_xx * curve_yy - curve_xy**2
     peaked = inside & (curve_xx < 0.0) & (determinant > 0.0)
-    offsets = np.stack((curve_xy * slope_y - curve_yy * slope_x, curve_xy * slope_x - curve_xx * slope_y), axis=1)
-    offsets /= np.where(peaked, determinant, np.inf)[:, None]
-    return np.clip(offsets, -_LARGEST_SHIFT, _LARGEST_SHIFT).astype(np.float32)
+    determinant[~peaked] = np.inf
+    offsets = np.empty((len(columns), 2), np.float32)
+    offsets[:, 0] = (curve_xy * slope_y - curve_yy * slope_x) / determinant
+    offsets[:, 1] = (curve_xy * slope_x - curve_xx * slope_y) / determinant
+    np.maximum(offsets, -_LARGEST_SHIFT, out=offsets)
+    return np.minimum(offsets, _LARGEST_SHIFT, out=offsets)
 
 
 def sample_descriptors(
@@ -202,16 +211,28 @@ def sample_descriptors(
     """
     channels, height, width = dense.shape
     cells = np.ascontiguousarray(dense.transpose(1, 2, 0)).reshape(height * width, channels)
-    extent = np.array((width, height), np.float32)
-    if sampling == "legacy":
-        position = uv * ((extent - 1) / (extent * stride))
-    else:
-        position = (uv + 0.5) / stride - 0.5
-    position = np.clip(position, 0.0, extent - 1)
-    # A map one cell wide or high has no second column or row; its weight is 0 then.
-    first = np.minimum(position.astype(np.intp), np.maximum(np.array((width, height)) - 2, 0))
-    right, down = (position - first).astype(np.float32).T
+    column, right = _cells_and_rest(uv[:, 0], width, stride, sampling)
+    row, down = _cells_and_rest(uv[:, 1], height, stride, sampling)
     across, along = min(width - 1, 1), width * min(height - 1, 1)
-    corners = (first[:, 1] * width + first[:, 0])[:, None] + np.array((0, across, along, across + along))
-    weights = np.stack(((1 - right) * (1 - down), right * (1 - down), (1 - right) * down, right * down), axis=1)
-    return np.einsum("nk,nkc->nc", weights, cells[corners])
+    corners = np.add.outer(row * width + column, np.array((0, across, along, across + along)))
+    weights = np.empty((len(uv), 1, 4), np.float32)
+    weights[:, 0, 3] = right * down
+    weights[:, 0, 2] = down - weights[:, 0, 3]
+    weights[:, 0, 1] = right - weights[:, 0, 3]
+    weights[:, 0, 0] = 1 - right - weights[:, 0, 2]
+    return np.matmul(weights, cells.take(corners, axis=0))[:, 0]
+
+
+def _cells_and_rest(
+    position: NDArray[np.float32], cells: int, stride: int, sampling: Sampling
+) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
+    """Along one direction: the cell before each position, and how far beyond its centre it is, in cells."""
+    if sampling == "legacy":
+        place = position * np.float32((cells - 1) / (cells * stride))
+    else:
+        place = (position + np.float32(0.5)) * np.float32(1 / stride) - np.float32(0.5)
+    np.maximum(place, 0, out=place)
+    np.minimum(place, cells - 1, out=place)
+    # A map one cell wide or high has no second column or row; its weight is 0 then.
+    first = np.minimum(place.astype(np.intp), max(cells - 2, 0))
+    return first, place - first.astype(np.float32)

@@ -2,8 +2,9 @@
 """Eight-bit networks: activation ranges measured on images, and the ONNX model that is made with them.
 
 A calibration is a small JSON file beside the weights it belongs to. Together they give a model with QuantizeLinear and
-DequantizeLinear around its convolutions, which both OpenVINO and ONNX Runtime execute in integers: nothing but onnx is
-needed to make it, and both engines compute with the same scales (Jacob et al., "Quantization and Training of Neural
+DequantizeLinear around its convolutions, which OpenVINO executes in integers, and ONNX Runtime once its activations are
+prepared (`gcnv2_ros.extraction.elementary`): nothing but onnx is needed to make it, and both engines compute with the
+same scales (Jacob et al., "Quantization and Training of Neural
 Networks for Efficient Integer-Arithmetic-Only Inference", CVPR 2018; per-channel weights as in Krishnamoorthi,
 arXiv 1806.08342, section 3).
 """
@@ -259,7 +260,7 @@ def quantize_onnx(content: bytes, calibration: Calibration) -> bytes:
             continue
         added = before.setdefault(id(node), [])
         if node.input[0] not in rounded:
-            rounded[node.input[0]] = _rounded_activation(onnx, graph, added, node.input[0], limits)
+            rounded[node.input[0]] = rounded_activation(onnx, graph, added, node.input[0], limits)
         kernel = onnx.numpy_helper.to_array(weights[node.input[1]])
         replacement = _rounded_weights(onnx, graph, added, node.input[1], kernel)
         graph.initializer.remove(weights[node.input[1]])
@@ -284,9 +285,29 @@ def weight_scales(kernel: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.where(largest > 0.0, largest / _LARGEST_WEIGHT, 1.0).astype(np.float32)
 
 
-def _rounded_activation(
+def rounded_activation(
     onnx: Any, graph: onnx.GraphProto, added: list[onnx.NodeProto], tensor: str, limits: tuple[float, float]
 ) -> str:
+    """Round a tensor of an ONNX graph to unsigned bytes and back.
+
+    Parameters
+    ----------
+    onnx
+        The module.
+    graph
+        Gets the scale and the zero point.
+    added
+        Gets the two nodes.
+    tensor
+        Name of the tensor.
+    limits
+        Lowest (at most 0) and highest value.
+
+    Returns
+    -------
+    str
+        Name of the rounded tensor.
+    """
     scale, zero = activation_scale(*limits)
     names = [f"{tensor}_{part}" for part in ("scale", "zero_point", "quantized", "dequantized")]
     graph.initializer.append(onnx.numpy_helper.from_array(np.float32(scale).reshape(()), names[0]))

@@ -12,11 +12,13 @@ from numpy.typing import NDArray
 Accept = Callable[[NDArray[np.intp], NDArray[np.intp]], NDArray[np.bool_]]
 
 # Deciding over the whole map costs about as much as visiting one in so many of its pixels one by one.
-_VISITING_COST = 64
+_VISITING_COST = 150
 # Maps with many equal scores decide few pixels in a round; after so many rounds the rest is visited one by one.
-_MOST_ROUNDS = 4
+_MOST_ROUNDS = 5
 # A round that looks up about this many neighbours, because nearly everything is equal, is not worth it.
 _MOST_LOOKUPS = 1_000_000
+_POSITION_BITS = 32
+_LARGEST_POSITION = 2**_POSITION_BITS - 1
 
 
 class Scratch:
@@ -26,14 +28,15 @@ class Scratch:
     """
 
     def __init__(self) -> None:
-        self._shape = (0, 0)
+        self._reserved: tuple[tuple[int, int], int] | None = None
 
-    def reserve(self, shape: tuple[int, int]) -> None:
-        """Have arrays of `shape`. Their content is undefined."""
-        if shape != self._shape:
-            self._shape = shape
+    def reserve(self, shape: tuple[int, int], radius: int) -> None:
+        """Have arrays of `shape`, and `removed` with a frame of `radius`. Their content is undefined."""
+        if self._reserved != (shape, radius):
+            self._reserved = (shape, radius)
             self.values, self.window = (np.zeros(shape, np.float32) for _ in range(2))
-            self.is_candidate = np.zeros(shape, bool)
+            self.is_undecided, self.is_winner, self.is_near = (np.zeros(shape, bool) for _ in range(3))
+            self.removed = np.zeros((shape[0] + 2 * radius, shape[1] + 2 * radius), bool)
 
 
 def suppress(
@@ -73,83 +76,93 @@ def suppress(
     """
     # A pixel that ranks before all others of its neighbourhood is kept, whatever happens elsewhere. All such pixels are
     # found at once by a running maximum, their neighbourhoods are removed, and what is left is decided in the same way,
-    # round by round; the few pixels that are undecided then are visited one by one.
-    #
-    # `values` holds the scores of undecided pixels, 0 elsewhere, in a frame of `radius` zeros that saves every check
-    # for the map's edges. Positions are flat ones in that frame.
-    height, width = scores.shape
-    shape = (height + 2 * radius, width + 2 * radius)
+    # round by round; the few pixels that are undecided then are visited one by one. `values` holds no scores of removed
+    # pixels when a running maximum is taken. Positions are flat ones.
     scratch = Scratch() if scratch is None else scratch
-    scratch.reserve(shape)
-    values, inside = scratch.values, (slice(radius, radius + height), slice(radius, radius + width))
-    values.fill(0.0)
-    values[inside] = cv2.threshold(scores, threshold, 0.0, cv2.THRESH_TOZERO)[1]
+    scratch.reserve(scores.shape, radius)
+    values, is_undecided = scratch.values, scratch.is_undecided
+    width = scores.shape[1]
+    cv2.threshold(scores, threshold, 0.0, cv2.THRESH_TOZERO, dst=values)
     flat = values.ravel()
-    # Only the running maximum is taken over the whole map; all else is done for the undecided pixels alone.
-    # (Truth values first: looking for what is not zero among floats takes NumPy several times as long.)
-    undecided = np.flatnonzero(np.greater(flat, 0.0, out=scratch.is_candidate.ravel()))
-    steps = np.arange(-radius, radius + 1)
-    neighbourhood = (shape[1] * steps[:, None] + steps).ravel()
-
-    def positions(kept: NDArray[np.intp]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-        rows, columns = np.divmod(kept, shape[1])
-        return columns - radius, rows - radius
-
+    window = np.ones((2 * radius + 1, 2 * radius + 1), np.uint8)
     kept = np.zeros(0, np.intp)
     kept_scores = np.zeros(0, np.float32)
-    for _ in range(_MOST_ROUNDS):
-        if len(undecided) <= scores.size // _VISITING_COST:
+    np.greater(values, 0.0, out=is_undecided)
+    for turn in range(_MOST_ROUNDS):
+        if np.count_nonzero(is_undecided) <= scores.size // _VISITING_COST:
             break
-        found = undecided if radius == 0 else _window_winners(scratch, undecided, radius)
+        if turn > 0:
+            np.copyto(values, 0.0, where=scratch.is_near)
+        found = _window_winners(scratch, window)
         if found is None:
             break
         kept = np.concatenate((kept, found))
         kept_scores = np.concatenate((kept_scores, flat[found]))
-        flat[(found[:, None] + neighbourhood).ravel()] = 0.0
-        undecided = undecided[flat[undecided] > 0.0]
+        cv2.dilate(scratch.is_winner.view(np.uint8), window, dst=scratch.is_near.view(np.uint8))
+        np.greater(is_undecided, scratch.is_near, out=is_undecided)
         if limit is not None and len(kept) >= limit:
-            counting = kept_scores if accept is None else kept_scores[accept(*positions(kept))]
+            counting = kept_scores if accept is None else kept_scores[accept(*_columns_rows(kept, width))]
             if len(counting) >= limit:
                 # What scores less than the `limit`th best that is kept already cannot be among the first `limit`.
                 enough = -np.partition(-counting, limit - 1)[limit - 1]
-                is_enough = flat[undecided] >= enough
-                flat[undecided[~is_enough]] = 0.0
-                undecided = undecided[is_enough]
-    kept = np.concatenate((kept, _visit(values, undecided, radius)))
-    # Ascending positions first, so that a stable sort leaves equal scores in row-major order.
-    kept.sort()
-    columns, rows = positions(kept)
-    order = np.argsort(-scores[rows, columns], kind="stable")
-    return columns[order], rows[order]
+                np.logical_and(is_undecided, values >= enough, out=is_undecided)
+    undecided = np.flatnonzero(is_undecided)
+    visited = _visit(_ranked(undecided, flat[undecided]), scratch.removed, radius)
+    kept = np.concatenate((kept, visited))
+    return _columns_rows(_ranked(kept, np.concatenate((kept_scores, flat[visited]))), width)
 
 
-def _window_winners(scratch: Scratch, undecided: NDArray[np.intp], radius: int) -> NDArray[np.intp] | None:
-    """Of the undecided, those that rank before all others within `radius`; None if that is too much work."""
-    values = scratch.values
-    side = 2 * radius + 1
-    cv2.dilate(values, np.ones((side, side), np.uint8), dst=scratch.window)
-    flat = values.ravel()
-    found = undecided[scratch.window.ravel()[undecided] == flat[undecided]]
-    if len(found) * side * radius > _MOST_LOOKUPS:
+def _window_winners(scratch: Scratch, window: NDArray[np.uint8]) -> NDArray[np.intp] | None:
+    """Undecided pixels that rank before all others in the window about them; None if that is too much work.
+
+    Where scores are equal some may be missing. `scratch.is_winner` says the same as a map.
+    """
+    values, is_winner = scratch.values, scratch.is_winner
+    cv2.dilate(values, window, dst=scratch.window)
+    np.equal(values, scratch.window, out=is_winner)
+    np.logical_and(is_winner, scratch.is_undecided, out=is_winner)
+    found = np.flatnonzero(is_winner)
+    # Among equal scores the first in row-major order wins, so that what precedes must score less: the rows above in the
+    # window, and the same row to the left. Beyond the map's edges other pixels are looked at instead; if one of them
+    # happens to have the same score, the pixel is left for later.
+    steps = np.arange(len(window)) - len(window) // 2
+    preceding = (values.shape[1] * steps[:, None] + steps).ravel()[: window.size // 2]
+    if len(found) * len(preceding) > _MOST_LOOKUPS:
         return None
-    # Among equal scores the first in row-major order wins, so what precedes must score less: the rows above in the
-    # window, and the same row to the left.
-    steps = np.arange(-radius, radius + 1)
-    preceding = (values.shape[1] * steps[:, None] + steps).ravel()[: side * radius + radius]
-    return found[flat[found[:, None] + preceding].max(axis=1) < flat[found]]
+    flat = values.ravel()
+    before = flat.take(found + preceding[:, None], mode="clip")
+    is_first = (before != flat[found]).all(axis=0)
+    is_winner.ravel()[found[~is_first]] = False
+    return found[is_first]
 
 
-def _visit(values: NDArray[np.float32], candidates: NDArray[np.intp], radius: int) -> NDArray[np.intp]:
-    """The plain method: visit the undecided `candidates` (ascending) by rank, and give those that are kept."""
-    candidates = candidates[np.argsort(-values.ravel()[candidates], kind="stable")]
-    removed = np.zeros(values.shape, bool)
-    flat_removed = removed.ravel().data
-    rows, columns = np.divmod(candidates, values.shape[1])
-    side = 2 * radius + 1
+def _visit(ranked: NDArray[np.intp], removed: NDArray[np.bool_], radius: int) -> NDArray[np.intp]:
+    """The plain method: visit pixels in the order given, and tell which are kept.
+
+    `removed` is memory for a map with a frame of `radius`, which saves every check for the map's edges.
+    """
+    removed.fill(False)
+    flat = removed.ravel().data
+    framed_width, side = removed.shape[1], 2 * radius + 1
+    columns, rows = _columns_rows(ranked, framed_width - 2 * radius)
+    framed = (rows + radius) * framed_width + columns + radius
     kept = []
-    top, left = rows - radius, columns - radius
-    for candidate, row, column in zip(candidates.tolist(), top.tolist(), left.tolist()):
-        if not flat_removed[candidate]:
-            kept.append(candidate)
+    for index, (place, row, column) in enumerate(zip(framed.tolist(), rows.tolist(), columns.tolist())):
+        if not flat[place]:
+            kept.append(index)
             removed[row : row + side, column : column + side] = True
-    return np.asarray(kept, np.intp)
+    return ranked[kept]
+
+
+def _ranked(positions: NDArray[np.intp], scores: NDArray[np.float32]) -> NDArray[np.intp]:
+    """Flat positions by descending score, equal ones ascending; scores are positive."""
+    # The bits of positive floats rank as the floats do, so that one sort of integers does it all.
+    keys = scores.view(np.int32).astype(np.int64) << _POSITION_BITS
+    keys |= _LARGEST_POSITION - positions
+    keys.sort()
+    return np.asarray(_LARGEST_POSITION - (keys[::-1] & _LARGEST_POSITION), np.intp)
+
+
+def _columns_rows(positions: NDArray[np.intp], width: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    rows = positions // width
+    return positions - rows * width, rows

@@ -25,7 +25,7 @@ from std_msgs.msg import String
 from ..errors import GCNv2Error
 from ..features import Features
 from ..sequences import Frame, Sequence
-from ..transport import LARGE_DATA, TRANSPORT_VARIABLE, chosen_by_user
+from ..transport import chosen_by_user, large_images
 from .features_msg import decode_features
 from .player import Player
 from .qos import LATCHED, volatile_qos
@@ -117,7 +117,7 @@ def run_demonstration(
     domain = random.SystemRandom().randint(1, 100)
     environment = {**os.environ, "ROS_DOMAIN_ID": str(domain), "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
     if not chosen_by_user(environment):
-        environment[TRANSPORT_VARIABLE] = LARGE_DATA
+        environment |= large_images(environment)
     os.environ.update({name: environment[name] for name in environment if os.environ.get(name) != environment[name]})
     arguments = [item for name, value in parameters.items() for item in ("-p", f"{name}:={_text(value)}")]
     command = [sys.executable, "-m", "gcnv2_ros.ros.frontend", "--ros-args", *arguments]

@@ -26,8 +26,8 @@ _ENGINES = {
 AUTO_ORDER = tuple(_ENGINES)
 """Names of all runtimes, the fastest on a CPU first as measured by ``benchmarks/runtimes.py`` (docs/runtimes.md)."""
 
-EIGHT_BIT = "openvino"
-"""Name of the runtime that computes in int8."""
+EIGHT_BIT = ("openvino", "onnxruntime")
+"""Names of the runtimes that compute in int8, the fastest first."""
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -80,9 +80,9 @@ class Runtime(Protocol):
 def create_runtime(options: ExtractorOptions, weights: Weights) -> Runtime:
     """Build the engine that `options.runtime` names, with `weights` in it.
 
-    ``auto`` takes the first of `AUTO_ORDER` that is installed and loads the network, on the CPU in fp32; the one that
-    computes in int8, where that is asked for; torch, where a CUDA device or another precision is asked for or
-    ``device: auto`` finds one. An engine that is installed and fails is logged.
+    ``auto`` takes the first of `AUTO_ORDER` that is installed and loads the network, on the CPU in fp32; the first
+    of `EIGHT_BIT` that is installed, where int8 is asked for; torch, where a CUDA device or another precision is asked
+    for or ``device: auto`` finds one. An engine that is installed and fails is logged.
 
     Raises
     ------
@@ -96,7 +96,12 @@ def create_runtime(options: ExtractorOptions, weights: Weights) -> Runtime:
     if options.runtime != "auto":
         return _build(options.runtime, options, weights)
     if options.precision == "int8":
-        return _build(EIGHT_BIT, options, weights)
+        for name in EIGHT_BIT[:-1]:
+            try:
+                return _build(name, options, weights)
+            except MissingDependencyError:
+                continue
+        return _build(EIGHT_BIT[-1], options, weights)
     from .torch_eager import resolve_device
 
     if options.precision in ("auto", "fp32") and resolve_device(options.device).type == "cpu":
@@ -115,4 +120,4 @@ def _build(name: str, options: ExtractorOptions, weights: Weights) -> Runtime:
     # Each module imports its library, which is installed or not, and takes its time.
     module, engine = _ENGINES[name]
     build = getattr(importlib.import_module(module, __package__), engine)
-    return build(options.model, weights, device=options.device, precision=options.precision, threads=options.threads)
+    return build(options, weights)

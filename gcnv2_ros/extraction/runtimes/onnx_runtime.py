@@ -2,20 +2,30 @@
 """The ONNX Runtime runtime: on the CPU, and on CUDA devices where an ONNX Runtime built for them is installed.
 
 Only the CPU has been tried. The CUDA and TensorRT providers are chosen as ONNX Runtime documents it, but this code has
-not run on a GPU yet. TensorRT then builds its engine anew at each start and for each new size of the input, which takes
-from seconds to minutes.
+not run on a GPU yet. TensorRT builds an engine for each new size of the input, which takes from seconds to minutes;
+ONNX Runtime keeps it in a folder of the cache that belongs to these weights, this device and this version.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import MissingDependencyError
-from ..export import INPUT_NAME, OUTPUT_NAMES, cached_onnx, network_stride
-from ..options import ExtractionError
+from ..export import (
+    INPUT_NAME,
+    OUTPUT_NAMES,
+    cached_elementary_onnx,
+    cached_folder,
+    cached_onnx,
+    network_stride,
+    onnx_key,
+)
+from ..options import ExtractionError, ExtractorOptions
+from ..quantization import load_calibration
 from . import RawFeatures
 
 if TYPE_CHECKING:
@@ -23,7 +33,8 @@ if TYPE_CHECKING:
 
 _CPU = "CPUExecutionProvider"
 # The fastest first; what one of them cannot run goes to the next.
-_GPU = ("TensorrtExecutionProvider", "CUDAExecutionProvider")
+_TENSORRT = "TensorrtExecutionProvider"
+_GPU = (_TENSORRT, "CUDAExecutionProvider")
 _ERRORS_ONLY = 3
 
 
@@ -32,29 +43,26 @@ class OnnxRuntime:
 
     Parameters
     ----------
-    model
-        Name of the network.
+    options
+        The device ``auto`` is a GPU where ONNX Runtime can use one, else the CPU; for int8 it is the CPU. The precision
+        is ``auto`` or ``fp32``; on the CPU also ``int8``, with the calibration beside the weights. 0 threads: as many
+        as there are physical cores.
     weights
-        Weights that fit it.
-    device
-        ``auto``: a GPU where ONNX Runtime can use one, else the CPU; or ``cpu``, ``cuda`` or ``cuda:N``.
-    precision
-        ``auto`` or ``fp32``.
-    threads
-        CPU threads; 0: as many as there are physical cores.
+        Weights of `options.model`.
 
     Raises
     ------
     ExtractionError
-        If the device is not there, the precision is another, or ONNX Runtime refuses the network.
+        If the device is not there, the precision is another, the calibration for int8 is missing or that of other
+        weights, or ONNX Runtime refuses the network.
     MissingDependencyError
         If onnxruntime is not installed, or onnx is not and the network has not been exported before.
     """
 
     name = "onnxruntime"
-    precision = "fp32"
 
-    def __init__(self, model: str, weights: Weights, *, device: str, precision: str, threads: int) -> None:
+    def __init__(self, options: ExtractorOptions, weights: Weights) -> None:
+        model, device = options.model, options.device
         try:
             import onnxruntime  # type: ignore[import-not-found,import-untyped]
         except ImportError as error:
@@ -63,16 +71,27 @@ class OnnxRuntime:
                 "the runtime onnxruntime",
                 "pip install onnx onnxruntime (for CUDA: onnx onnxruntime-gpu)",
             ) from error
-        if precision not in ("auto", "fp32"):
+        if options.precision not in ("auto", "fp32", "int8"):
             raise ExtractionError(
-                f"the runtime onnxruntime computes in fp32, not in {precision}; choose fp32 (or auto)"
+                f"the runtime onnxruntime computes in fp32 or int8, not in {options.precision}; choose fp32 (or auto) "
+                f"or int8"
             )
+        self.precision = "fp32" if options.precision == "auto" else options.precision
+        if self.precision == "int8":
+            if device.startswith("cuda"):
+                raise ExtractionError(f"the runtime onnxruntime computes in int8 on the CPU only, not on {device}")
+            device = "cpu"
         self.stride = network_stride(model)
-        providers = _providers(device, onnxruntime.get_available_providers())
+        key = {**onnx_key(model, weights), "compiler": f"onnxruntime {onnxruntime.__version__}"}
+        providers = _providers(device, onnxruntime.get_available_providers(), key)
         settings = onnxruntime.SessionOptions()
-        settings.intra_op_num_threads = threads
+        settings.intra_op_num_threads = options.threads
         settings.log_severity_level = _ERRORS_ONLY
-        content = cached_onnx(model, weights)
+        calibration = load_calibration(model, weights) if self.precision == "int8" else None
+        # A GPU has a fast ELU of its own.
+        content = (
+            cached_elementary_onnx(model, weights, calibration) if providers == [_CPU] else cached_onnx(model, weights)
+        )
         try:
             session = onnxruntime.InferenceSession(content, settings, providers=providers)
         except Exception as error:  # the library's own errors have no base class of their own
@@ -98,18 +117,39 @@ class OnnxRuntime:
         self._session = None
 
 
-def _providers(device: str, available: list[str]) -> list[Any]:
-    """What ONNX Runtime is to try, in this order; the CPU takes what is left."""
+def _providers(device: str, available: list[str], key: Mapping[str, str]) -> list[Any]:
+    """What ONNX Runtime is to try, in this order; the CPU takes what is left.
+
+    `key` is what engines depend on besides the device.
+    """
     if device == "cpu":
         return [_CPU]
-    on_gpu = [(name, {"device_id": _device_index(device)}) for name in _GPU if name in available]
+    on_gpu = [name for name in _GPU if name in available]
     if device.startswith("cuda") and not on_gpu:
         raise ExtractionError(
             f"device {device} was asked for, but this ONNX Runtime is built without CUDA (it has "
             f"{', '.join(available)}); choose cpu or auto, or install onnxruntime-gpu in place of onnxruntime"
         )
-    return [*on_gpu, _CPU]
+    index = _device_index(device)
+    options: dict[str, dict[str, Any]] = {name: {"device_id": index} for name in on_gpu}
+    if _TENSORRT in options:
+        folder = cached_folder({**key, "device": _device_name(index)}, ".tensorrt")
+        if folder is not None:
+            options[_TENSORRT] |= {
+                "trt_engine_cache_enable": True,
+                "trt_engine_cache_path": str(folder),
+                "trt_timing_cache_enable": True,
+                "trt_timing_cache_path": str(folder),
+            }
+    return [*options.items(), _CPU]
 
 
 def _device_index(device: str) -> int:
     return int(device.partition(":")[2] or 0)
+
+
+def _device_name(index: int) -> str:
+    import torch
+
+    # A torch without CUDA knows no names; ONNX Runtime names its files by the device's compute capability as well.
+    return torch.cuda.get_device_name(index) if index < torch.cuda.device_count() else f"cuda:{index}"

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ...errors import GCNv2Error, MissingDependencyError
 from ..export import INPUT_NAME, OUTPUT_NAMES, cached_model, cached_onnx, network_stride, onnx_key
-from ..options import ExtractionError
+from ..options import ExtractionError, ExtractorOptions
 from ..quantization import Calibration, load_calibration
 from . import RawFeatures
 
@@ -32,16 +32,12 @@ class OpenVINORuntime:
 
     Parameters
     ----------
-    model
-        Name of the network.
+    options
+        The device is ``auto`` or ``cpu``. The precision ``auto`` is ``fp32``; ``int8`` takes the calibration beside the
+        weights. 0 threads: OpenVINO's own choice. With an input size, single images of that size go through a network
+        compiled for it, which is faster; all else goes through one of open size.
     weights
-        Weights that fit it.
-    device
-        ``auto`` or ``cpu``.
-    precision
-        ``auto`` is ``fp32``. ``int8`` takes the calibration beside the weights.
-    threads
-        CPU threads; 0: OpenVINO's own choice.
+        Weights of `options.model`.
 
     Raises
     ------
@@ -54,55 +50,76 @@ class OpenVINORuntime:
 
     name = "openvino"
     device = "cpu"
+    _request: Any
+    _shaped_request: Any
 
-    def __init__(self, model: str, weights: Weights, *, device: str, precision: str, threads: int) -> None:
+    def __init__(self, options: ExtractorOptions, weights: Weights) -> None:
         try:
             import openvino  # type: ignore[import-not-found,import-untyped]
         except ImportError as error:
             raise MissingDependencyError("openvino", "the runtime openvino", "pip install onnx openvino") from error
-        if device not in ("auto", "cpu"):
-            raise ExtractionError(f"the runtime openvino runs on the CPU, not on {device}; choose cpu (or auto)")
-        if precision not in ("auto", "fp32", "int8"):
+        if options.device not in ("auto", "cpu"):
             raise ExtractionError(
-                f"the runtime openvino computes in fp32 or int8, not in {precision}; choose fp32 (or auto) or int8"
+                f"the runtime openvino runs on the CPU, not on {options.device}; choose cpu (or auto)"
             )
-        self.precision = "fp32" if precision == "auto" else precision
-        self.stride = network_stride(model)
-        calibration = load_calibration(model, weights) if precision == "int8" else None
+        if options.precision not in ("auto", "fp32", "int8"):
+            raise ExtractionError(
+                f"the runtime openvino computes in fp32 or int8, not in {options.precision}; choose fp32 (or auto) or "
+                f"int8"
+            )
+        self.precision = "fp32" if options.precision == "auto" else options.precision
+        self.stride = network_stride(options.model)
+        self._shape: tuple[int, ...] | None = None
+        if options.input_size is not None:
+            self._shape = (1, 1, *(-(-side // self.stride) * self.stride for side in reversed(options.input_size)))
+        calibration = load_calibration(options.model, weights) if self.precision == "int8" else None
         try:
-            network = _compiled(openvino, model, weights, calibration, threads)
-            self._request: Any = network.create_infer_request()
+            self._request = _compiled(openvino, options, weights, calibration, None).create_infer_request()
+            self._shaped_request = self._request
+            if self._shape is not None:
+                shaped = _compiled(openvino, options, weights, calibration, self._shape)
+                self._shaped_request = shaped.create_infer_request()
         except GCNv2Error:
             raise
         except (
             Exception
         ) as error:  # RuntimeError for all that it refuses, AttributeError from versions that are too old
-            raise ExtractionError(f"OpenVINO {openvino.__version__} cannot load {model}: {error}") from error
+            raise ExtractionError(f"OpenVINO {openvino.__version__} cannot load {options.model}: {error}") from error
 
     def infer(self, batch: NDArray[np.float32]) -> RawFeatures:
         """Run the network on float32 (B, 1, H, W) in [0, 1]."""
         if self._request is None:
             raise ExtractionError("this extractor is closed")
+        request = self._shaped_request if batch.shape == self._shape else self._request
         # Outputs are copied: the next call writes into the same memory.
-        results = self._request.infer({INPUT_NAME: batch}, share_inputs=True, share_outputs=False)
+        results = request.infer({INPUT_NAME: batch}, share_inputs=True, share_outputs=False)
         descriptors, scores = (results[name] for name in OUTPUT_NAMES)
         return RawFeatures(descriptors.transpose(0, 3, 1, 2), scores)
 
     def close(self) -> None:
-        """Free the compiled network."""
-        self._request = None
+        """Free the compiled networks."""
+        self._request = self._shaped_request = None
 
 
-def _compiled(openvino: Any, model: str, weights: Weights, calibration: Calibration | None, threads: int) -> Any:
+def _compiled(
+    openvino: Any,
+    options: ExtractorOptions,
+    weights: Weights,
+    calibration: Calibration | None,
+    shape: tuple[int, ...] | None,
+) -> Any:
+    """The network compiled for batches of `shape`, or of any; from the cache where it is there and sound."""
     core = openvino.Core()
     settings: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY"}
     # Where the processor has it, OpenVINO would compute in bf16, which turns descriptor bits over.
     settings["INFERENCE_PRECISION_HINT"] = "f32"
-    if threads:
-        settings["INFERENCE_NUM_THREADS"] = threads
+    if options.threads:
+        settings["INFERENCE_NUM_THREADS"] = options.threads
 
     def build() -> bytes:
-        network = core.read_model(io.BytesIO(cached_onnx(model, weights, calibration)))
+        network = core.read_model(io.BytesIO(cached_onnx(options.model, weights, calibration)))
+        if shape is not None:
+            network.reshape(list(shape))
         # The decoder reads whole descriptors; channels last is also how OpenVINO has them within.
         outputs = openvino.preprocess.PrePostProcessor(network)
         descriptors = outputs.output(OUTPUT_NAMES[0])
@@ -113,7 +130,8 @@ def _compiled(openvino: Any, model: str, weights: Weights, calibration: Calibrat
         return exported.getvalue() if isinstance(exported, io.BytesIO) else bytes(exported)
 
     key = {
-        **onnx_key(model, weights, calibration),
+        **onnx_key(options.model, weights, calibration),
+        "size": "open" if shape is None else "x".join(map(str, shape)),
         "compiler": f"openvino {openvino.__version__}, channels last",
         "processor": f"{core.get_property(_DEVICE, 'FULL_DEVICE_NAME')}, "
         f"{core.get_property(_DEVICE, 'OPTIMIZATION_CAPABILITIES')}",

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from ...networks import FeatureNetwork, create_network
 from ...weights import Weights
-from ..options import ExtractionError
+from ..options import ExtractionError, ExtractorOptions
 from . import RawFeatures
 
 _DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
@@ -20,16 +20,11 @@ class TorchRuntime:
 
     Parameters
     ----------
-    model
-        Name of the network.
+    options
+        The precision ``auto`` is ``fp32``; ``fp16`` and ``bf16`` need CUDA: on CPUs they are many times slower than
+        fp32. Threads are those of torch in this process; 0 leaves them as they are.
     weights
-        Weights that fit it.
-    device
-        ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
-    precision
-        ``auto`` is ``fp32``. ``fp16`` and ``bf16`` need CUDA: on CPUs they are many times slower than fp32.
-    threads
-        CPU threads of torch in this process; 0 leaves them as they are.
+        Weights of `options.model`.
 
     Raises
     ------
@@ -39,23 +34,23 @@ class TorchRuntime:
 
     name = "torch"
 
-    def __init__(self, model: str, weights: Weights, *, device: str, precision: str, threads: int) -> None:
-        self._device = resolve_device(device)
+    def __init__(self, options: ExtractorOptions, weights: Weights) -> None:
+        self._device = resolve_device(options.device)
         self.device = str(self._device)
-        self.precision = "fp32" if precision == "auto" else precision
+        self.precision = "fp32" if options.precision == "auto" else options.precision
         if self.precision not in _DTYPES:
             raise ExtractionError(
-                f"the runtime torch computes in {', '.join(_DTYPES)}, not in {precision}; choose one of them, or the "
-                f"runtime openvino"
+                f"the runtime torch computes in {', '.join(_DTYPES)}, not in {options.precision}; choose one of them, "
+                f"or the runtime openvino"
             )
         self._dtype = _DTYPES[self.precision]
         if self._device.type == "cpu" and self._dtype != torch.float32:
             raise ExtractionError(f"precision {self.precision} needs a CUDA device; on the CPU choose fp32 (or auto)")
         if self.precision == "bf16" and not torch.cuda.is_bf16_supported():
             raise ExtractionError(f"the device {self.device} does not support bf16; choose fp16 or fp32")
-        if threads:
-            torch.set_num_threads(threads)
-        network = create_network(model)
+        if options.threads:
+            torch.set_num_threads(options.threads)
+        network = create_network(options.model)
         network.load_state_dict(weights.state_dict)
         self.stride = network.stride
         network.eval().to(self._device, self._dtype)
