@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gcnv2_ros.extraction.decode import DecodeSettings, find_keypoints, refine, sample_descriptors, spread
+from gcnv2_ros.extraction.decode import DecodeSettings, find_keypoints, refine, sample_descriptors, smooth, spread
 from gcnv2_ros.extraction.suppression import Scratch, suppress
 
 PLAIN = DecodeSettings(
@@ -19,6 +19,7 @@ PLAIN = DecodeSettings(
     score_threshold=0.1,
     nms_radius=4,
     border=0,
+    smoothing=0.0,
     subpixel=False,
     bucket_columns=0,
     bucket_rows=0,
@@ -258,3 +259,30 @@ def test_equal_scores_across_an_edge_do_not_meet() -> None:
     scores[10::12, 0] = scores[9::12, -1] = 0.9
     scores[0, 10::12] = scores[-1, 20::12] = 0.8
     assert pairs(*suppress(scores, threshold=0.05, radius=5)) == reference_suppression(scores, 0.05, 5)
+
+
+def test_smoothing_brings_a_peak_together_that_is_spread_over_pixels() -> None:
+    scores = np.full((40, 60), 0.01, np.float32)
+    scores[10, 20] = 0.5
+    # As sure of a keypoint, but not of its pixel.
+    scores[25:28, 39:42] = 0.3
+    scores[25, 39] = 0.32
+    plain = find_keypoints(scores, replace(PLAIN, score_threshold=0.015, nms_radius=4))
+    smoothed = find_keypoints(scores, replace(PLAIN, score_threshold=0.015, nms_radius=4, smoothing=1.3))
+    assert plain.uv.tolist() == [[20, 10], [39, 25]]
+    assert smoothed.uv.tolist() == [[40, 26], [20, 10]]
+    assert (np.diff(smoothed.score) <= 0).all()
+    assert smoothed.score.max() < 0.32
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 2**16), deviation=st.floats(0.3, 3.0))
+def test_smoothing_keeps_range_order_and_what_is_uniform(seed: int, deviation: float) -> None:
+    scores = np.random.default_rng(seed).random((37, 53), dtype=np.float32)
+    smoothed = smooth(scores, deviation)
+    assert smoothed.shape == scores.shape
+    assert smoothed.dtype == np.float32
+    assert scores.min() - 1e-6 <= smoothed.min() <= smoothed.max() <= scores.max() + 1e-6
+    assert smoothed.std() < scores.std()
+    np.testing.assert_allclose(smooth(np.full((37, 53), 0.3, np.float32), deviation), 0.3, rtol=1e-4)
+    np.testing.assert_allclose(smooth(scores[:, ::-1].copy(), deviation)[:, ::-1], smoothed, rtol=1e-3, atol=1e-6)

@@ -295,6 +295,7 @@ def test_info_tells_what_another_program_must_know(weights_path: Path) -> None:
         "sampling": "half_pixel",
         "max_keypoints": 7,
         "score_threshold": 0.5,
+        "smoothing": 0.0,
         "nms_radius": 4,
         "border": 8,
         "subpixel": True,

@@ -338,6 +338,7 @@ METADATA = WeightsMetadata(
     "gcnv2_tiny",
     sampling="half_pixel",
     score_thresholds={"320x240": 0.125, "640x480": 0.25},
+    smoothing={"320x240": 0.0, "640x480": 1.5},
     input_sizes=((320, 240), (640, 480)),
     training={"images": 12345, "recipe": {"rate": 0.002}},
     licence="Apache-2.0",
@@ -374,12 +375,16 @@ def test_weights_that_do_not_fit_their_metadata_are_not_saved(tiny: StateDict, t
 
 
 @pytest.mark.parametrize(
-    ("size", "threshold"),
-    [((320, 240), 0.125), ((640, 480), 0.25), ((752, 480), 0.25), ((64, 64), 0.125)],
+    ("size", "threshold", "smoothing"),
+    [((320, 240), 0.125, 0.0), ((640, 480), 0.25, 1.5), ((752, 480), 0.25, 1.5), ((64, 64), 0.125, 0.0)],
 )
-def test_the_recommended_threshold_is_that_of_the_nearest_size(size: tuple[int, int], threshold: float) -> None:
+def test_recommendations_are_those_of_the_nearest_size(
+    size: tuple[int, int], threshold: float, smoothing: float
+) -> None:
     assert METADATA.score_threshold(*size) == threshold
+    assert METADATA.recommended_smoothing(*size) == smoothing
     assert WeightsMetadata("gcnv2").score_threshold(*size) is None
+    assert WeightsMetadata("gcnv2").recommended_smoothing(*size) == 0.0
 
 
 @pytest.mark.parametrize(
@@ -390,6 +395,8 @@ def test_the_recommended_threshold_is_that_of_the_nearest_size(size: tuple[int, 
         {"score_thresholds": {"320": 0.1}},
         {"score_thresholds": {"0x240": 0.1}},
         {"score_thresholds": {"320x240": 1.5}},
+        {"smoothing": {"320x240": -1.0}},
+        {"smoothing": {"": 1.0}},
     ],
 )
 def test_metadata_outside_its_conventions_is_refused(values: dict) -> None:

@@ -88,6 +88,7 @@ class AlikedExtractor(Extractor):
             sampling=None,
             max_keypoints=decode.max_keypoints,
             score_threshold=_threshold(decode),
+            smoothing=None,
             nms_radius=2,
             border=_BORDER,
             subpixel=True,

@@ -1,16 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """From a score map and a dense descriptor map to keypoints and their descriptors' channels.
 
-The order of steps is that of the original pipeline: threshold, greedy suppression, border, mask, best N. Positions are
-in network pixels here, as (column, row), a pixel's centre being an integer.
+The order of steps is that of the original pipeline: threshold, greedy suppression, border, mask, best N; where weights
+recommend it, the score map is smoothed first. Positions are in network pixels here, as (column, row), a pixel's centre
+being an integer.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -45,6 +48,7 @@ class DecodeSettings:
 
     max_keypoints: int
     score_threshold: float
+    smoothing: float
     nms_radius: int
     border: int
     subpixel: bool
@@ -83,6 +87,8 @@ def find_keypoints(
     """
     height, width = scores.shape
     border = settings.border
+    if settings.smoothing:
+        scores = smooth(scores, settings.smoothing)
 
     def position(columns: NDArray[np.intp], rows: NDArray[np.intp]) -> NDArray[np.float32]:
         uv = np.empty((len(columns), 2), np.float32)
@@ -118,6 +124,30 @@ def find_keypoints(
         chosen = np.arange(min(len(columns), settings.max_keypoints))
     columns, rows = columns[chosen], rows[chosen]
     return Keypoints(position(columns, rows), scores[rows, columns])
+
+
+def smooth(scores: NDArray[np.float32], deviation: float) -> NDArray[np.float32]:
+    """A score map blurred on the scale of its square root.
+
+    The detector says of each pixel by itself how likely a keypoint lies there. About a corner that it is not sure of,
+    several pixels share the probability, and which of them has most of it is a matter of chance: together they tell
+    better that there is a keypoint, and where. The square root keeps high peaks from covering low ones beside them.
+
+    Parameters
+    ----------
+    scores
+        float32 (H, W) in [0, 1].
+    deviation
+        Standard deviation of the Gaussian in pixels; positive.
+
+    Returns
+    -------
+    numpy.ndarray
+        float32 (H, W) in [0, 1].
+    """
+    reach = 2 * math.ceil(2.5 * deviation) + 1
+    root = cv2.GaussianBlur(cv2.sqrt(scores), (reach, reach), deviation)
+    return np.asarray(cv2.multiply(root, root), np.float32)
 
 
 def spread(cell: NDArray[np.integer], *, share: int, limit: int) -> NDArray[np.intp]:

@@ -72,6 +72,7 @@ class NetworkExtractor(Extractor):
             sampling=self._metadata.sampling,
             max_keypoints=decode.max_keypoints,
             score_threshold=settings.score_threshold if settings else decode.score_threshold,
+            smoothing=settings.smoothing if settings else decode.smoothing,
             nms_radius=settings.nms_radius if settings else decode.nms_radius,
             border=settings.border if settings else decode.border,
             subpixel=decode.subpixel,
@@ -151,6 +152,7 @@ def decode_settings(decode: DecodeOptions, metadata: WeightsMetadata, size: tupl
     return DecodeSettings(
         max_keypoints=decode.max_keypoints,
         score_threshold=FALLBACK_SCORE_THRESHOLD if threshold is None else threshold,
+        smoothing=metadata.recommended_smoothing(*size) if decode.smoothing is None else decode.smoothing,
         nms_radius=resolved_radius(decode, size) if radius is None else radius,
         border=resolved_border(decode, size),
         subpixel=decode.subpixel,

@@ -59,6 +59,7 @@ class OpenCVExtractor(Extractor):
             sampling=None,
             max_keypoints=self._decode_options.max_keypoints,
             score_threshold=None,
+            smoothing=None,
             nms_radius=None,
             border=None,
             subpixel=False,

@@ -12,6 +12,9 @@ from ..errors import GCNv2Error
 MINIMUM_SIDE = 32
 """Smallest width and height of an image, and of the network's input, in pixels."""
 
+LARGEST_SMOOTHING = 16.0
+"""Network pixels; a wider blur would leave no keypoint where it was."""
+
 _REFERENCE_SIDE = 240
 _RADIUS_AT_REFERENCE = 4
 _BORDER_AT_REFERENCE = 8
@@ -35,6 +38,10 @@ class DecodeOptions:
         At most so many keypoints an image, the best ones.
     score_threshold
         Keypoints score above it. None takes what the weights recommend for the input size.
+    smoothing
+        Standard deviation in network pixels of a Gaussian blur of the score map, see
+        `gcnv2_ros.extraction.decode.smooth`. None takes what the weights recommend for the input size; where they
+        recommend nothing, and for 0, there is none.
     nms_radius
         A keypoint suppresses others within this Chebyshev distance, in network pixels. None takes what the weights
         recommend; where they recommend nothing, the published choice scaled with the shorter side of the network's
@@ -56,6 +63,7 @@ class DecodeOptions:
 
     max_keypoints: int = 1000
     score_threshold: float | None = None
+    smoothing: float | None = None
     nms_radius: int | None = None
     border: int | None = None
     subpixel: bool = True
@@ -67,6 +75,8 @@ class DecodeOptions:
             raise ExtractionError(f"max_keypoints must be at least 1, got {self.max_keypoints}")
         if self.score_threshold is not None and not 0.0 <= self.score_threshold < 1.0:
             raise ExtractionError(f"score_threshold must be in [0, 1), got {self.score_threshold}")
+        if self.smoothing is not None and not 0.0 <= self.smoothing <= LARGEST_SMOOTHING:
+            raise ExtractionError(f"smoothing must be in [0, {LARGEST_SMOOTHING:g}], got {self.smoothing}")
         for name in ("nms_radius", "border"):
             value = getattr(self, name)
             if value is not None and value < 0:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from ..extraction import DecodeOptions, ExtractorOptions
+from ..extraction.options import LARGEST_SMOOTHING
 from .parameter_spec import ParameterSpec
 
 AUTOMATIC = -1
@@ -95,6 +96,15 @@ PARAMETERS: tuple[ParameterSpec, ...] = (
         live=True,
         minimum=-1.0,
         maximum=1.0,
+    ),
+    ParameterSpec(
+        "smoothing",
+        float(AUTOMATIC),
+        "Blur of the score map before keypoints are chosen, standard deviation in network pixels; below 0: what the "
+        "weights recommend for the input size; 0: none.",
+        live=True,
+        minimum=-1.0,
+        maximum=LARGEST_SMOOTHING,
     ),
     ParameterSpec(
         "nms_radius",

@@ -117,7 +117,7 @@ class FrontendOptions:
         # The two can only be set one after the other with the usual tools, so half a grid is no grid and no error.
         if not (decode["bucket_columns"] and decode["bucket_rows"]):
             decode["bucket_columns"] = decode["bucket_rows"] = 0
-        for name, value in take("score_threshold", "nms_radius", "border").items():
+        for name, value in take("score_threshold", "smoothing", "nms_radius", "border").items():
             decode[name] = None if value < 0 else value
         sync = take("sync", "sync_slop", "sync_queue")
         crop = take("crop_left", "crop_top", "crop_right", "crop_bottom")

@@ -23,13 +23,26 @@ from .checkpoint import load_checkpoint
 from .config import config_from_dict
 from .fold import add_normalisation, fold_normalisation
 from .pictures import find_photographs
-from .validation import INPUT_SIZES, extractor_of
+from .validation import INPUT_SIZES, Validation, extractor_of
 
 _KEYPOINTS_AT_THRESHOLD = {(640, 480): 1000, (320, 240): 500}
 _THRESHOLD_PICTURES = 40
+_SMOOTHINGS = (0.0, 0.7, 1.0, 1.3, 1.6, 2.0)
 
 
-def recommend_thresholds(network: FeatureNetwork, pictures: Sequence[Path], nms_radius: int) -> dict[str, float]:
+def recommend_smoothing(network: FeatureNetwork, pictures: Sequence[Path], nms_radius: int) -> dict[str, float]:
+    """Smoothing of the score map per input size with which the validation pairs are matched most accurately."""
+    validation = Validation(list(pictures), nms_radius=nms_radius)
+    smoothing = {}
+    for size in INPUT_SIZES:
+        accuracy = {deviation: validation.accuracy(network, size, smoothing=deviation) for deviation in _SMOOTHINGS}
+        smoothing[f"{size[0]}x{size[1]}"] = max(_SMOOTHINGS, key=accuracy.__getitem__)
+    return smoothing
+
+
+def recommend_thresholds(
+    network: FeatureNetwork, pictures: Sequence[Path], nms_radius: int, smoothing: Mapping[str, float]
+) -> dict[str, float]:
     """Detector thresholds per input size that leave a typical picture its full number of keypoints.
 
     The threshold is the lower quartile, over pictures, of the score of the 1000th best keypoint at 640x480 and of the
@@ -39,7 +52,12 @@ def recommend_thresholds(network: FeatureNetwork, pictures: Sequence[Path], nms_
     for size in INPUT_SIZES:
         wanted = _KEYPOINTS_AT_THRESHOLD[size]
         options = ExtractorOptions(model=network.name, input_width=size[0], input_height=size[1])
-        decode = DecodeOptions(max_keypoints=wanted, score_threshold=0.0, nms_radius=nms_radius)
+        decode = DecodeOptions(
+            max_keypoints=wanted,
+            score_threshold=0.0,
+            nms_radius=nms_radius,
+            smoothing=smoothing[f"{size[0]}x{size[1]}"],
+        )
         last = []
         with extractor_of(network, options, decode) as extractor:
             for path in pictures[:_THRESHOLD_PICTURES]:
@@ -110,9 +128,11 @@ def export_run(
         "torch": torch.__version__,
         "note": note,
     }
+    smoothing = recommend_smoothing(network, pictures, radius) if pictures else {}
     metadata = WeightsMetadata(
         model=config.model,
-        score_thresholds=recommend_thresholds(network, pictures, radius) if pictures else {},
+        score_thresholds=recommend_thresholds(network, pictures, radius, smoothing) if pictures else {},
+        smoothing=smoothing,
         nms_radius=radius,
         input_sizes=INPUT_SIZES,
         training=training,

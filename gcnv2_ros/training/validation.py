@@ -57,6 +57,28 @@ class Validation:
                 pictures, count=max(1, count // 3), seed=2, options=options, roll=roll
             )
 
+    def accuracy(self, network: FeatureNetwork, size: tuple[int, int], *, smoothing: float) -> float:
+        """Mean matching accuracy (MMA@3) of a network with an input of `size` and that smoothing, on the random pairs.
+
+        Parameters
+        ----------
+        network
+            Without normalisation.
+        size
+            Width and height of the network's input.
+        smoothing
+            See `gcnv2_ros.extraction.DecodeOptions`.
+        """
+        options = ExtractorOptions(model=network.name, input_width=size[0], input_height=size[1])
+        with extractor_of(network, options, replace(self._decode, smoothing=smoothing)) as extractor:
+            scores = [
+                score_pair(
+                    extractor.extract(pair.first), extractor.extract(pair.second), pair.homography, estimate=False
+                )
+                for pair in self.pairs["random"]
+            ]
+        return float(np.mean([score.accuracy[0] for score in scores]))
+
     def score(self, model: str, network: FeatureNetwork | None = None) -> dict[str, float]:
         """Mean figures of a network, or of ``orb``.
 

@@ -35,6 +35,8 @@ class WeightsMetadata:
         ``msb_first``: channel 0 is the most significant bit of byte 0.
     score_thresholds
         Recommended detector threshold by network input size, as ``{"320x240": 0.1}``.
+    smoothing
+        Recommended smoothing of the score map by network input size: standard deviations in network pixels.
     nms_radius
         Recommended suppression radius in network pixels; None: the published choice, which grows with the input size.
     input_sizes
@@ -54,6 +56,7 @@ class WeightsMetadata:
     sampling: Sampling = "half_pixel"
     bit_order: str = "msb_first"
     score_thresholds: Mapping[str, float] = field(default_factory=dict)
+    smoothing: Mapping[str, float] = field(default_factory=dict)
     nms_radius: int | None = None
     input_sizes: tuple[tuple[int, int], ...] = ()
     training: Mapping[str, Any] = field(default_factory=dict)
@@ -68,6 +71,10 @@ class WeightsMetadata:
             _parse_size(size)
             if not 0.0 <= threshold < 1.0:
                 raise WeightsError(f"the score threshold of {size} must be in [0, 1), got {threshold}")
+        for size, deviation in self.smoothing.items():
+            _parse_size(size)
+            if not 0.0 <= deviation < math.inf:
+                raise WeightsError(f"the smoothing of {size} must be at least 0 pixels, got {deviation}")
         if self.nms_radius is not None and self.nms_radius < 0:
             raise WeightsError(f"the recommended suppression radius must be at least 0, got {self.nms_radius}")
 
@@ -77,12 +84,11 @@ class WeightsMetadata:
         A size that is not listed takes the threshold of the listed size that is nearest in area; None if no size
         is listed.
         """
-        exact = self.score_thresholds.get(f"{width}x{height}")
-        if exact is not None or not self.score_thresholds:
-            return exact
-        area = math.log(width * height)
-        nearest = min(self.score_thresholds, key=lambda size: abs(math.log(math.prod(_parse_size(size))) - area))
-        return self.score_thresholds[nearest]
+        return _of_nearest_size(self.score_thresholds, width, height)
+
+    def recommended_smoothing(self, width: int, height: int) -> float:
+        """Recommended smoothing for a network input of `width` x `height` pixels, found like the threshold; else 0."""
+        return _of_nearest_size(self.smoothing, width, height) or 0.0
 
     def to_json(self) -> str:
         """The metadata as a JSON object, as it stands in the header of a safetensors file."""
@@ -105,11 +111,19 @@ class WeightsMetadata:
             known = {name: entries[name] for name in WeightsMetadata.__dataclass_fields__ if name in entries}
             sizes = known.get("input_sizes", ())
             known["input_sizes"] = tuple((int(width), int(height)) for width, height in sizes)
-            thresholds = known.get("score_thresholds", {})
-            known["score_thresholds"] = {str(size): float(value) for size, value in thresholds.items()}
+            for name in ("score_thresholds", "smoothing"):
+                known[name] = {str(size): float(value) for size, value in known.get(name, {}).items()}
             return WeightsMetadata(**known)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise WeightsError(f"weights metadata that cannot be read ({error!r})") from error
+
+
+def _of_nearest_size(values: Mapping[str, float], width: int, height: int) -> float | None:
+    exact = values.get(f"{width}x{height}")
+    if exact is not None or not values:
+        return exact
+    area = math.log(width * height)
+    return values[min(values, key=lambda size: abs(math.log(math.prod(_parse_size(size))) - area))]
 
 
 def _parse_size(size: str) -> tuple[int, int]:
