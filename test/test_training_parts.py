@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -26,6 +27,8 @@ from gcnv2_ros.training.losses import binarise, contrastive, relaxed_triplet, sc
 from gcnv2_ros.training.photometric import PhotometricOptions, motion_blur_kernel, photometric_change
 from gcnv2_ros.training.targets import draw_score_map, shi_tomasi_cells, suppress_weaker
 from gcnv2_ros.training.warps import WarpOptions, homography_flow, picture_pyramid, random_views, warp_picture
+
+REPOSITORY = Path(__file__).resolve().parents[1]
 
 SIZE = (96, 64)
 
@@ -291,6 +294,15 @@ def test_learning_rate_rises_stays_and_falls() -> None:
 def test_a_wrong_configuration_is_refused_with_the_key_and_what_was_expected(content: object, expected: str) -> None:
     with pytest.raises(ConfigError, match=expected):
         config_from_dict(content)
+
+
+@pytest.mark.parametrize(
+    "path", sorted((REPOSITORY / "config" / "training").glob("*.yaml")), ids=lambda path: path.stem
+)
+def test_the_recipes_of_the_package_are_valid_and_named_after_their_model(path: Path) -> None:
+    config = load_config(path)
+    assert path.stem.removesuffix("_second") == config.model
+    assert config.data.pictures
 
 
 def test_a_configuration_survives_yaml(tmp_path) -> None:  # type: ignore[no-untyped-def]
