@@ -279,6 +279,10 @@ def main(args: list[str] | None = None) -> int:
         return 1
     except (_Stopped, ExternalShutdownException):
         pass
+    except Exception:
+        # What a signal raises is lost if it comes in a finaliser; spinning on ROS's closed context then fails.
+        if rclpy.ok():
+            raise
     finally:
         # A terminal and ros2 launch both send SIGINT; the second one must not cut the end short.
         for number in _STOP_SIGNALS:

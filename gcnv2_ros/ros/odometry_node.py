@@ -329,6 +329,10 @@ def main(args: list[str] | None = None) -> int:
         return 1
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
+    except Exception:
+        # What a signal raises is lost if it comes in a finaliser; spinning on ROS's closed context then fails.
+        if rclpy.ok():
+            raise
     finally:
         if node is not None:
             node.destroy_node()
