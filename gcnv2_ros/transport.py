@@ -3,10 +3,9 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Mapping
-from pathlib import Path
+
+from .installation import installed_paths
 
 TRANSPORT_VARIABLE = "FASTDDS_BUILTIN_TRANSPORTS"
 
@@ -15,10 +14,6 @@ LARGE_DATA = "LARGE_DATA?max_msg_size=4MB&sockets_size=4MB&non_blocking=true&tcp
 
 PROFILE_VARIABLES = ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE")
 """Where Fast DDS looks for profiles: since version 3 (ROS 2 Kilted), and before."""
-
-
-_PROFILE = Path("config") / "fastdds" / "large_images.xml"
-_SHARE = Path("share") / "gcnv2_ros"
 
 
 def large_images(environment: Mapping[str, str]) -> dict[str, str]:
@@ -31,12 +26,10 @@ def large_images(environment: Mapping[str, str]) -> dict[str, str]:
     environment
         The variables as they are; ``AMENT_PREFIX_PATH`` says where packages are installed.
     """
-    prefixes = [Path(prefix) for prefix in environment.get("AMENT_PREFIX_PATH", "").split(os.pathsep) if prefix]
-    folders = [Path(__file__).resolve().parents[1], *(prefix / _SHARE for prefix in (*prefixes, Path(sys.prefix)))]
-    profile = next((folder / _PROFILE for folder in folders if (folder / _PROFILE).is_file()), None)
-    if profile is None:
+    profiles = installed_paths("config/fastdds/large_images.xml", environment)
+    if not profiles:
         return {TRANSPORT_VARIABLE: LARGE_DATA}
-    return dict.fromkeys(PROFILE_VARIABLES, str(profile))
+    return dict.fromkeys(PROFILE_VARIABLES, str(profiles[0]))
 
 
 def chosen_by_user(environment: Mapping[str, str]) -> str:

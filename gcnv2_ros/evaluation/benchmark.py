@@ -9,11 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from ..features import Features
 from ..sequences import Sequence as FrameSequence
 from .bootstrap import bootstrap_mean, paired_difference
 from .frontends import Frontend
-from .homography import HomographyPair, HomographyScores, score_pair
+from .homography import HomographyPair, HomographyScores, score_pairs
 from .pose import PoseResult, score_pose_pairs, sequence_with_truth
 
 POSE_BLOCK = 20
@@ -75,9 +74,9 @@ def run_benchmark(
             entry: dict[str, Any] = {}
             with frontend.create(budget) as extractor:
                 for name, pairs in data.homographies.items():
-                    entry[name] = summarise_homographies(_score(extractor.extract, pairs))
+                    entry[name] = summarise_homographies(score_pairs(extractor.extract, pairs))
                 for roll, pairs in data.rolls.items():
-                    scores = _score(extractor.extract, pairs)
+                    scores = score_pairs(extractor.extract, pairs)
                     entry[f"roll {roll}"] = {
                         "matching share": _interval([correct_share(score) for score in scores]),
                         "MMA@3": _interval([score.accuracy[0] for score in scores]),
@@ -92,10 +91,6 @@ def run_benchmark(
                 by_label[label]["pose"]["difference from orb"] = pose_difference(ours, poses[REFERENCE])
         results[str(budget)] = by_label
     return results
-
-
-def _score(extract: Callable[[Any], Features], pairs: Sequence[HomographyPair]) -> list[HomographyScores]:
-    return [score_pair(extract(pair.first), extract(pair.second), pair.homography) for pair in pairs]
 
 
 def correct_share(score: HomographyScores) -> float:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -89,6 +89,13 @@ def score_pair(
             else float("inf")
         ),
     )
+
+
+def score_pairs(
+    extract: Callable[[NDArray[np.uint8]], Features], pairs: Sequence[HomographyPair], *, estimate: bool = True
+) -> list[HomographyScores]:
+    """Extract both images of each pair and score them; see `score_pair`."""
+    return [score_pair(extract(pair.first), extract(pair.second), pair.homography, estimate=estimate) for pair in pairs]
 
 
 def _inside(points: NDArray[np.float64], size: tuple[int, int]) -> NDArray[np.bool_]:

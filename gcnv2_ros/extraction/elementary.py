@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..errors import MissingDependencyError
-from .quantization import Calibration, activation_scale, quantize_onnx, rounded_activation
+from .quantization import Calibration, activation_scale, quantize_onnx, replace_nodes, rounded_activation
 
 if TYPE_CHECKING:
     import onnx  # type: ignore[import-not-found,import-untyped]
@@ -77,9 +77,7 @@ def elementary_onnx(content: bytes, calibration: Calibration | None = None) -> b
             onnx.helper.make_node("Sub", [grown, "elu_one"], [negative], name=negative),
             onnx.helper.make_node("Max", [source, negative], [target], name=target),
         ]
-    copies = [type(node).FromString(node.SerializeToString()) for node in nodes]
-    del graph.node[:]
-    graph.node.extend(copies)
+    replace_nodes(graph, nodes)
     onnx.checker.check_model(model, full_check=True)
     spelled_out: bytes = model.SerializeToString()
     return spelled_out if calibration is None else quantize_onnx(spelled_out, calibration)

@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -265,12 +265,17 @@ def quantize_onnx(content: bytes, calibration: Calibration) -> bytes:
         replacement = _rounded_weights(onnx, graph, added, node.input[1], kernel)
         graph.initializer.remove(weights[node.input[1]])
         node.input[0], node.input[1] = rounded[node.input[0]], replacement
-    nodes = [each for node in graph.node for each in (*before.get(id(node), ()), node)]
+    replace_nodes(graph, [each for node in graph.node for each in (*before.get(id(node), ()), node)])
+    onnx.checker.check_model(model, full_check=True)
+    return model.SerializeToString()
+
+
+def replace_nodes(graph: onnx.GraphProto, nodes: Sequence[onnx.NodeProto]) -> None:
+    """Give an ONNX graph other nodes, in their order of use; some of them may be its own."""
+    # A graph's own nodes end with their removal, so that copies go in.
     copies = [type(node).FromString(node.SerializeToString()) for node in nodes]
     del graph.node[:]
     graph.node.extend(copies)
-    onnx.checker.check_model(model, full_check=True)
-    return model.SerializeToString()
 
 
 def activation_scale(low: float, high: float) -> tuple[float, int]:

@@ -8,9 +8,7 @@ A profile is a YAML file with the keys ``description``, ``remappings`` (the node
 from __future__ import annotations
 
 import difflib
-import os
 import re
-import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +17,7 @@ from typing import Any
 import yaml
 
 from ..errors import GCNv2Error
+from ..installation import installed_paths
 from .parameter_spec import ParameterError, Value
 from .parameter_table import PARAMETERS
 
@@ -29,8 +28,6 @@ TOPICS = ("image", "camera_info", "depth", "right/image", "right/camera_info", "
 """Relative topics of the node that a profile may remap; in the mode multi also NAME/image and NAME/camera_info."""
 
 _KEYS = ("description", "remappings", "parameters", "checked")
-_FOLDER = Path("config") / "cameras"
-_SHARE = Path("share") / "gcnv2_ros"
 _TOPIC = re.compile(r"[~/]?[A-Za-z_][A-Za-z0-9_]*(/[A-Za-z_][A-Za-z0-9_]*)*")
 _SPECS = {spec.name: spec for spec in PARAMETERS}
 
@@ -65,11 +62,8 @@ class CameraProfile:
 
 
 def profile_folders() -> tuple[Path, ...]:
-    """Folders that hold the package's profiles, the first one preferred: ROS installations, pip's, the source tree."""
-    prefixes = [Path(prefix) for prefix in os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep) if prefix]
-    candidates = [prefix / _SHARE / _FOLDER for prefix in (*prefixes, Path(sys.prefix))]
-    candidates.insert(0, Path(__file__).resolve().parents[2] / _FOLDER)
-    return tuple(folder for folder in candidates if folder.is_dir())
+    """Folders that hold the package's profiles, the first one preferred."""
+    return tuple(installed_paths("config/cameras"))
 
 
 def profile_names() -> tuple[str, ...]:

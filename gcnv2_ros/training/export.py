@@ -35,7 +35,7 @@ def recommend_smoothing(network: FeatureNetwork, pictures: Sequence[Path], nms_r
     validation = Validation(list(pictures), nms_radius=nms_radius)
     smoothing = {}
     for size in INPUT_SIZES:
-        accuracy = {deviation: validation.accuracy(network, size, smoothing=deviation) for deviation in _SMOOTHINGS}
+        accuracy = validation.accuracy_by_smoothing(network, size, _SMOOTHINGS)
         smoothing[f"{size[0]}x{size[1]}"] = max(_SMOOTHINGS, key=accuracy.__getitem__)
     return smoothing
 

@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from ..evaluation.homography import HomographyPair, SyntheticOptions, score_pair, synthetic_pairs
+from ..evaluation.homography import HomographyPair, HomographyScores, SyntheticOptions, score_pairs, synthetic_pairs
 from ..extraction import DecodeOptions, Extractor, ExtractorOptions, create_extractor
 from ..extraction.network import NetworkExtractor
 from ..extraction.runtimes import create_runtime
@@ -57,8 +58,10 @@ class Validation:
                 pictures, count=max(1, count // 3), seed=2, options=options, roll=roll
             )
 
-    def accuracy(self, network: FeatureNetwork, size: tuple[int, int], *, smoothing: float) -> float:
-        """Mean matching accuracy (MMA@3) of a network with an input of `size` and that smoothing, on the random pairs.
+    def accuracy_by_smoothing(
+        self, network: FeatureNetwork, size: tuple[int, int], smoothings: Sequence[float]
+    ) -> dict[float, float]:
+        """Mean matching accuracy (MMA@3) on the random pairs with each of several smoothings of the score map.
 
         Parameters
         ----------
@@ -66,18 +69,16 @@ class Validation:
             Without normalisation.
         size
             Width and height of the network's input.
-        smoothing
+        smoothings
             See `gcnv2_ros.extraction.DecodeOptions`.
         """
         options = ExtractorOptions(model=network.name, input_width=size[0], input_height=size[1])
-        with extractor_of(network, options, replace(self._decode, smoothing=smoothing)) as extractor:
-            scores = [
-                score_pair(
-                    extractor.extract(pair.first), extractor.extract(pair.second), pair.homography, estimate=False
-                )
-                for pair in self.pairs["random"]
-            ]
-        return float(np.mean([score.accuracy[0] for score in scores]))
+        accuracy = {}
+        with extractor_of(network, options) as extractor:
+            for smoothing in smoothings:
+                extractor.decode_options = replace(self._decode, smoothing=smoothing)
+                accuracy[smoothing] = _mean_accuracy(self._scores(extractor, "random"))
+        return accuracy
 
     def score(self, model: str, network: FeatureNetwork | None = None) -> dict[str, float]:
         """Mean figures of a network, or of ``orb``.
@@ -96,13 +97,17 @@ class Validation:
                 extractor = extractor_of(network, options, self._decode)
             suffix = f"{size[0]}x{size[1]}"
             with extractor:
-                for name, pairs in self.pairs.items():
-                    scores = [
-                        score_pair(extractor.extract(pair.first), extractor.extract(pair.second), pair.homography)
-                        for pair in pairs
-                    ]
+                for name in self.pairs:
+                    scores = self._scores(extractor, name)
                     prefix = "" if name == "random" else f"{name}_"
-                    figures[f"{prefix}mma3_{suffix}"] = float(np.mean([s.accuracy[0] for s in scores]))
+                    figures[f"{prefix}mma3_{suffix}"] = _mean_accuracy(scores)
                     figures[f"{prefix}repeatability_{suffix}"] = float(np.mean([s.repeatability for s in scores]))
                     figures[f"{prefix}correct_{suffix}"] = float(np.mean([s.accuracy[0] * s.matches for s in scores]))
         return figures
+
+    def _scores(self, extractor: Extractor, name: str) -> list[HomographyScores]:
+        return score_pairs(extractor.extract, self.pairs[name], estimate=False)
+
+
+def _mean_accuracy(scores: Sequence[HomographyScores]) -> float:
+    return float(np.mean([score.accuracy[0] for score in scores]))
