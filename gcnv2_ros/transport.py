@@ -16,6 +16,14 @@ PROFILE_VARIABLES = ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES
 """Where Fast DDS looks for profiles: since version 3 (ROS 2 Kilted), and before."""
 
 
+_BEFORE_KILTED = ("humble", "iron", "jazzy")
+
+
+def profile_variable(environment: Mapping[str, str]) -> str:
+    """The one of `PROFILE_VARIABLES` that Fast DDS reads in the ROS distribution that ``ROS_DISTRO`` names."""
+    return PROFILE_VARIABLES[environment.get("ROS_DISTRO") in _BEFORE_KILTED]
+
+
 def large_images(environment: Mapping[str, str]) -> dict[str, str]:
     """Variables with which Fast DDS passes large images between processes of one machine.
 

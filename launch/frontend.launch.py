@@ -19,7 +19,7 @@ from launch_ros.substitutions import FindPackageShare
 
 from gcnv2_ros.ros.camera_profiles import CameraProfile, load_profile
 from gcnv2_ros.ros.parameter_spec import Value
-from gcnv2_ros.transport import LARGE_DATA, PROFILE_VARIABLES, TRANSPORT_VARIABLE, chosen_by_user
+from gcnv2_ros.transport import LARGE_DATA, TRANSPORT_VARIABLE, chosen_by_user, profile_variable
 from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
 
 PACKAGE = "gcnv2_ros"
@@ -82,7 +82,6 @@ TOPIC_ARGUMENTS = {
 }
 """Launch arguments that name topics of the node. Those of the mode multi keep their names, CAMERA/image and so on."""
 
-BEFORE_KILTED = ("humble", "iron", "jazzy")
 
 TRANSPORTS = ("shared_memory", "large_data", "none")
 
@@ -100,8 +99,7 @@ def _environment(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     if transport == "large_data":
         return [SetEnvironmentVariable(TRANSPORT_VARIABLE, LARGE_DATA)]
     profile = PathJoinSubstitution([FindPackageShare(PACKAGE), "config", "fastdds", "large_images.xml"])
-    variable = PROFILE_VARIABLES[os.environ.get("ROS_DISTRO") in BEFORE_KILTED]
-    return [SetEnvironmentVariable(variable, profile)]
+    return [SetEnvironmentVariable(profile_variable(os.environ), profile)]
 
 
 def _given_parameters(context: LaunchContext) -> list[dict[str, bool | int | float | list[str] | ParameterValue]]:

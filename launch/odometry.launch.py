@@ -15,7 +15,7 @@ from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.substitutions import FindPackageShare
 
-from gcnv2_ros.transport import PROFILE_VARIABLES, chosen_by_user
+from gcnv2_ros.transport import chosen_by_user, profile_variable
 from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
 
 PACKAGE = "gcnv2_ros"
@@ -49,8 +49,6 @@ SHARED_PARAMETERS: dict[str, tuple[type, str, str]] = {
 }
 """Launch arguments that are parameters of both: type, default, meaning."""
 
-BEFORE_KILTED = ("humble", "iron", "jazzy")
-
 
 def _environment(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     """Make room for images in Fast DDS's shared memory, unless the user has set it up."""
@@ -58,7 +56,7 @@ def _environment(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     if chosen:
         return [LogInfo(msg=f"{chosen} is set: Fast DDS stays as it is")]
     profile = PathJoinSubstitution([FindPackageShare(PACKAGE), "config", "fastdds", "large_images.xml"])
-    return [SetEnvironmentVariable(PROFILE_VARIABLES[os.environ.get("ROS_DISTRO") in BEFORE_KILTED], profile)]
+    return [SetEnvironmentVariable(profile_variable(os.environ), profile)]
 
 
 def _parameters(context: LaunchContext, *tables: dict[str, tuple[type, str, str]]) -> list[object]:

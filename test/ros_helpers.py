@@ -35,6 +35,7 @@ from gcnv2_ros.extraction import Extractor
 from gcnv2_ros.features import Features
 from gcnv2_ros.ros.features_msg import ReceivedFeatures, decode_features
 from gcnv2_ros.ros.frontend import FrontendNode
+from gcnv2_ros.transport import profile_variable
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 TIMEOUT = 120.0
@@ -42,8 +43,7 @@ TIMEOUT = 120.0
 
 os.environ["ROS_DOMAIN_ID"] = str(1 + os.getpid() % 100)
 os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
-_BEFORE_KILTED = os.environ.get("ROS_DISTRO") in ("humble", "iron", "jazzy")
-PROFILE_VARIABLE = "FASTRTPS_DEFAULT_PROFILES_FILE" if _BEFORE_KILTED else "FASTDDS_DEFAULT_PROFILES_FILE"
+PROFILE_VARIABLE = profile_variable(os.environ)
 """Where Fast DDS looks for its profiles."""
 os.environ[PROFILE_VARIABLE] = str(REPOSITORY / "config" / "fastdds" / "large_images.xml")
 os.environ.pop("FASTDDS_BUILTIN_TRANSPORTS", None)
