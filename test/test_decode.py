@@ -20,6 +20,7 @@ PLAIN = DecodeSettings(
     nms_radius=4,
     border=0,
     smoothing=0.0,
+    candidates="all",
     subpixel=False,
     bucket_columns=0,
     bucket_rows=0,
@@ -57,6 +58,14 @@ def score_maps(draw: st.DrawFn) -> np.ndarray:
     return (np.floor(values * levels) / levels).astype(np.float32)
 
 
+def peaks(scores: np.ndarray) -> np.ndarray:
+    """The map with 0 wherever one of the eight neighbours scores higher."""
+    framed = np.pad(scores, 1, constant_values=-1.0)
+    height, width = scores.shape
+    highest = np.max([framed[y : y + height, x : x + width] for y in range(3) for x in range(3)], axis=0)
+    return np.where(scores >= highest, scores, np.float32(0.0))
+
+
 thresholds = st.sampled_from([0.0, 0.2, 0.5, 0.9])
 radii = st.integers(0, 9)
 
@@ -66,6 +75,16 @@ radii = st.integers(0, 9)
 def test_suppression_keeps_what_a_plain_loop_keeps(scores: np.ndarray, threshold: float, radius: int) -> None:
     expected = reference_suppression(scores, threshold, radius)
     assert pairs(*suppress(scores, threshold=threshold, radius=radius)) == expected
+
+
+@settings(deadline=None, max_examples=200)
+@given(score_maps(), thresholds, radii, st.integers(1, 2000))
+def test_of_peaks_only_suppression_keeps_what_a_plain_loop_over_them_keeps(
+    scores: np.ndarray, threshold: float, radius: int, limit: int
+) -> None:
+    expected = reference_suppression(peaks(scores), threshold, radius)
+    found = pairs(*suppress(scores, threshold=threshold, radius=radius, peaks_only=True, limit=limit))
+    assert found[:limit] == expected[:limit]
 
 
 @settings(deadline=None, max_examples=100)
@@ -273,6 +292,16 @@ def test_smoothing_brings_a_peak_together_that_is_spread_over_pixels() -> None:
     assert smoothed.uv.tolist() == [[40, 26], [20, 10]]
     assert (np.diff(smoothed.score) <= 0).all()
     assert smoothed.score.max() < 0.32
+
+
+def test_the_slope_of_a_peak_holds_keypoints_only_where_all_pixels_are_candidates() -> None:
+    across, down = np.meshgrid(np.arange(41), np.arange(31))
+    scores = np.exp(-((across - 20) ** 2 + (down - 15) ** 2) / 50).astype(np.float32)
+    slopes = find_keypoints(scores, PLAIN)
+    summit = find_keypoints(scores, replace(PLAIN, candidates="peaks"))
+    assert slopes.uv[0].tolist() == [20, 15]
+    assert len(slopes.uv) > 4
+    assert summit.uv.tolist() == [[20, 15]]
 
 
 @settings(max_examples=20, deadline=None)

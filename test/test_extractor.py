@@ -228,6 +228,7 @@ def test_decode_options_hold_from_the_next_image_on(weights_path: Path) -> None:
         ({"max_keypoints": 2}, 2),
         ({"border": 8}, 1),
         ({"nms_radius": 3}, 4),
+        ({"candidates": "peaks"}, 3),
         ({"score_threshold": 0.99}, 0),
     ):
         extractor.decode_options = replace(DecodeOptions(border=0, subpixel=False), **changes)
@@ -296,6 +297,7 @@ def test_info_tells_what_another_program_must_know(weights_path: Path) -> None:
         "max_keypoints": 7,
         "score_threshold": 0.5,
         "smoothing": 0.0,
+        "candidates": "all",
         "nms_radius": 4,
         "border": 8,
         "subpixel": True,

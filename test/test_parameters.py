@@ -56,6 +56,7 @@ def test_values_reach_the_options() -> None:
         max_keypoints=7,
         score_threshold=0.25,
         smoothing=0.0,
+        candidates="peaks",
         nms_radius=0,
         border=3,
         subpixel=False,
@@ -65,7 +66,7 @@ def test_values_reach_the_options() -> None:
         image_timeout=2.0,
     )
     assert chosen.extractor == ExtractorOptions(model="orb", device="cuda:1", input_width=320, input_height=240)
-    assert chosen.decode == DecodeOptions(7, 0.25, 0.0, 0, 3, False, 4, 3)
+    assert chosen.decode == DecodeOptions(7, 0.25, 0.0, 0, 3, False, 4, 3, "peaks")
     assert (chosen.queue, chosen.image_timeout) == ("all", 2.0)
 
 

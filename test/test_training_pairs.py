@@ -64,6 +64,29 @@ def test_the_keypoints_that_count_are_the_strongest_of_both_views() -> None:
         assert kept.min() > 0.7 * np.percentile(left_out, 99)
 
 
+@pytest.mark.parametrize("enlarged", [0.5, 1.0, 2.5])
+def test_peaks_widen_with_what_a_view_enlarges_and_never_narrow(enlarged: float) -> None:
+    steady = WarpOptions(
+        scale=(enlarged, enlarged),
+        relative_scale=(1, 1),
+        base_rotation=0,
+        wide_share=0,
+        rotation=0,
+        perspective=0,
+        shear=0,
+    )
+    source = HomographyPairs([picture_with_keypoints(1200)], steady, PhotometricOptions())
+
+    def share_of_map(growth: float) -> float:
+        target = TargetOptions(full_score=0.1, sigma_start=0.8, sigma_end=0.8, sigma_growth=growth)
+        pairs = PairDataset([(source, 1.0)], size=SIZE, target=target, seed=4, count=4)
+        return float(np.mean([(pairs[number]["targets"] > 0.6).float().mean() for number in range(4)]))
+
+    # The area in which a Gaussian exceeds a level grows with its variance.
+    widened = max(1.0, 0.9 * enlarged / 0.8) ** 2
+    assert share_of_map(0.9) / share_of_map(0.0) == pytest.approx(widened, rel=0.15)
+
+
 def test_a_dark_picture_is_exposed_and_a_bright_one_left_alone() -> None:
     bright = np.tile(np.arange(0, 256, dtype=np.uint8), (20, 1))
     dark = (bright // 3).astype(np.uint8)

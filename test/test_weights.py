@@ -339,6 +339,7 @@ METADATA = WeightsMetadata(
     sampling="half_pixel",
     score_thresholds={"320x240": 0.125, "640x480": 0.25},
     smoothing={"320x240": 0.0, "640x480": 1.5},
+    candidates="peaks",
     input_sizes=((320, 240), (640, 480)),
     training={"images": 12345, "recipe": {"rate": 0.002}},
     licence="Apache-2.0",
@@ -397,6 +398,7 @@ def test_recommendations_are_those_of_the_nearest_size(
         {"score_thresholds": {"320x240": 1.5}},
         {"smoothing": {"320x240": -1.0}},
         {"smoothing": {"": 1.0}},
+        {"candidates": "ridges"},
     ],
 )
 def test_metadata_outside_its_conventions_is_refused(values: dict) -> None:

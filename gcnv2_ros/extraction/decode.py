@@ -2,8 +2,8 @@
 """From a score map and a dense descriptor map to keypoints and their descriptors' channels.
 
 The order of steps is that of the original pipeline: threshold, greedy suppression, border, mask, best N; where weights
-recommend it, the score map is smoothed first. Positions are in network pixels here, as (column, row), a pixel's centre
-being an integer.
+recommend it, the score map is smoothed first and only its peaks are candidates. Positions are in network pixels here,
+as (column, row), a pixel's centre being an integer.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from .suppression import Scratch, suppress
 
 if TYPE_CHECKING:
-    from ..weights import Sampling
+    from ..weights import Candidates, Sampling
 
 Keep = Callable[[NDArray[np.float32]], NDArray[np.bool_]]
 
@@ -49,6 +49,7 @@ class DecodeSettings:
     max_keypoints: int
     score_threshold: float
     smoothing: float
+    candidates: Candidates
     nms_radius: int
     border: int
     subpixel: bool
@@ -109,6 +110,7 @@ def find_keypoints(
         scores,
         threshold=settings.score_threshold,
         radius=settings.nms_radius,
+        peaks_only=settings.candidates == "peaks",
         limit=limit,
         accept=accept,
         scratch=scratch,

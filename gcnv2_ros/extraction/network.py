@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +22,7 @@ from .runtimes import Runtime
 from .suppression import Scratch
 
 if TYPE_CHECKING:
-    from ..weights import Weights, WeightsMetadata
+    from ..weights import Candidates, Weights, WeightsMetadata
 
 FALLBACK_SCORE_THRESHOLD = 1 / 256
 """Used where the weights recommend none: the score of a detector that expects one keypoint a cell and has seen nothing
@@ -73,6 +73,7 @@ class NetworkExtractor(Extractor):
             max_keypoints=decode.max_keypoints,
             score_threshold=settings.score_threshold if settings else decode.score_threshold,
             smoothing=settings.smoothing if settings else decode.smoothing,
+            candidates=_candidates(decode, self._metadata),
             nms_radius=settings.nms_radius if settings else decode.nms_radius,
             border=settings.border if settings else decode.border,
             subpixel=decode.subpixel,
@@ -153,12 +154,17 @@ def decode_settings(decode: DecodeOptions, metadata: WeightsMetadata, size: tupl
         max_keypoints=decode.max_keypoints,
         score_threshold=FALLBACK_SCORE_THRESHOLD if threshold is None else threshold,
         smoothing=metadata.recommended_smoothing(*size) if decode.smoothing is None else decode.smoothing,
+        candidates=_candidates(decode, metadata),
         nms_radius=resolved_radius(decode, size) if radius is None else radius,
         border=resolved_border(decode, size),
         subpixel=decode.subpixel,
         bucket_columns=decode.bucket_columns,
         bucket_rows=decode.bucket_rows,
     )
+
+
+def _candidates(decode: DecodeOptions, metadata: WeightsMetadata) -> Candidates:
+    return metadata.candidates if decode.candidates == "auto" else cast("Candidates", decode.candidates)
 
 
 def _is_wanted(mask: Mask | None, geometry: InputGeometry, border: int, uv: NDArray[np.float32]) -> NDArray[np.bool_]:

@@ -19,6 +19,8 @@ _REFERENCE_SIDE = 240
 _RADIUS_AT_REFERENCE = 4
 _BORDER_AT_REFERENCE = 8
 
+CANDIDATES = ("auto", "peaks", "all")
+"""What `DecodeOptions.candidates` may be."""
 PRECISIONS = ("auto", "fp32", "fp16", "bf16", "int8")
 """What `ExtractorOptions.precision` may be."""
 _DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?")
@@ -54,6 +56,10 @@ class DecodeOptions:
     bucket_columns, bucket_rows
         Spread keypoints over a grid of so many cells: each cell first gets its equal share of `max_keypoints`, then
         the best of the rest fill up what is left. 0 and 0: off.
+    candidates
+        Which pixels above the threshold may be keypoints: ``peaks``, those that score at least as high as all eight
+        around them; ``all``, as in the original pipeline, which finds further keypoints on the slopes of a peak,
+        beyond the suppression radius. ``auto`` takes what the weights recommend; where they recommend nothing, all.
 
     Raises
     ------
@@ -69,6 +75,7 @@ class DecodeOptions:
     subpixel: bool = True
     bucket_columns: int = 0
     bucket_rows: int = 0
+    candidates: str = "auto"
 
     def __post_init__(self) -> None:
         if self.max_keypoints < 1:
@@ -77,6 +84,8 @@ class DecodeOptions:
             raise ExtractionError(f"score_threshold must be in [0, 1), got {self.score_threshold}")
         if self.smoothing is not None and not 0.0 <= self.smoothing <= LARGEST_SMOOTHING:
             raise ExtractionError(f"smoothing must be in [0, {LARGEST_SMOOTHING:g}], got {self.smoothing}")
+        if self.candidates not in CANDIDATES:
+            raise ExtractionError(f"candidates must be one of {', '.join(CANDIDATES)}, got {self.candidates!r}")
         for name in ("nms_radius", "border"):
             value = getattr(self, name)
             if value is not None and value < 0:

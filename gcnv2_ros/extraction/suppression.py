@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 Accept = Callable[[NDArray[np.intp], NDArray[np.intp]], NDArray[np.bool_]]
 
 # Deciding over the whole map costs about as much as visiting one in so many of its pixels one by one.
-_VISITING_COST = 150
+_VISITING_COST = 300
 # Maps with many equal scores decide few pixels in a round; after so many rounds the rest is visited one by one.
 _MOST_ROUNDS = 5
 # A round that looks up about this many neighbours, because nearly everything is equal, is not worth it.
 _MOST_LOOKUPS = 1_000_000
+_NEIGHBOURHOOD = np.ones((3, 3), np.uint8)
 _POSITION_BITS = 32
 _LARGEST_POSITION = 2**_POSITION_BITS - 1
 
@@ -31,10 +32,13 @@ class Scratch:
         self._reserved: tuple[tuple[int, int], int] | None = None
 
     def reserve(self, shape: tuple[int, int], radius: int) -> None:
-        """Have arrays of `shape`, and `removed` with a frame of `radius`. Their content is undefined."""
+        """Have arrays of `shape`, and `removed` with a frame of `radius`.
+
+        Their content is undefined, but for `nothing`, which is 0.
+        """
         if self._reserved != (shape, radius):
             self._reserved = (shape, radius)
-            self.values, self.window = (np.zeros(shape, np.float32) for _ in range(2))
+            self.values, self.window, self.nothing = (np.zeros(shape, np.float32) for _ in range(3))
             self.is_undecided, self.is_winner, self.is_near = (np.zeros(shape, bool) for _ in range(3))
             self.removed = np.zeros((shape[0] + 2 * radius, shape[1] + 2 * radius), bool)
 
@@ -44,6 +48,7 @@ def suppress(
     *,
     threshold: float,
     radius: int,
+    peaks_only: bool = False,
     limit: int | None = None,
     accept: Accept | None = None,
     scratch: Scratch | None = None,
@@ -61,6 +66,8 @@ def suppress(
         Not negative; pixels must score more than this.
     radius
         Chebyshev distance in pixels; 0 keeps every pixel above the threshold.
+    peaks_only
+        Visit only pixels that score at least as high as all eight neighbours; the others are as if they scored 0.
     limit
         If given, kept pixels that rank after the first `limit` accepted ones may be missing from the result. That saves
         time, and changes nothing for a caller who takes the first `limit` accepted ones.
@@ -83,6 +90,10 @@ def suppress(
     values, is_undecided = scratch.values, scratch.is_undecided
     width = scores.shape[1]
     cv2.threshold(scores, threshold, 0.0, cv2.THRESH_TOZERO, dst=values)
+    if peaks_only:
+        cv2.dilate(values, _NEIGHBOURHOOD, dst=scratch.window)
+        np.less(values, scratch.window, out=scratch.is_near)
+        _clear(values, scratch)
     flat = values.ravel()
     window = np.ones((2 * radius + 1, 2 * radius + 1), np.uint8)
     kept = np.zeros(0, np.intp)
@@ -92,7 +103,7 @@ def suppress(
         if np.count_nonzero(is_undecided) <= scores.size // _VISITING_COST:
             break
         if turn > 0:
-            np.copyto(values, 0.0, where=scratch.is_near)
+            _clear(values, scratch)
         found = _window_winners(scratch, window)
         if found is None:
             break
@@ -110,6 +121,11 @@ def suppress(
     visited = _visit(_ranked(undecided, flat[undecided]), scratch.removed, radius)
     kept = np.concatenate((kept, visited))
     return _columns_rows(_ranked(kept, np.concatenate((kept_scores, flat[visited]))), width)
+
+
+def _clear(values: NDArray[np.float32], scratch: Scratch) -> None:
+    """Set `values` to 0 where `scratch.is_near`; several times as fast as numpy's assignment by mask."""
+    cv2.copyTo(scratch.nothing, scratch.is_near.view(np.uint8), dst=values)
 
 
 def _window_winners(scratch: Scratch, window: NDArray[np.uint8]) -> NDArray[np.intp] | None:

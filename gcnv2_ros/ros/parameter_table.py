@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from ..extraction import DecodeOptions, ExtractorOptions
-from ..extraction.options import LARGEST_SMOOTHING
+from ..extraction.options import CANDIDATES, LARGEST_SMOOTHING
 from .parameter_spec import ParameterSpec
 
 AUTOMATIC = -1
@@ -105,6 +105,14 @@ PARAMETERS: tuple[ParameterSpec, ...] = (
         live=True,
         minimum=-1.0,
         maximum=LARGEST_SMOOTHING,
+    ),
+    ParameterSpec(
+        "candidates",
+        _DECODE.candidates,
+        "Which pixels above the threshold may be keypoints. peaks: those that no neighbour outscores. all: as in the "
+        "original pipeline, slopes of peaks too. auto: what the weights recommend.",
+        live=True,
+        choices=CANDIDATES,
     ),
     ParameterSpec(
         "nms_radius",

@@ -30,14 +30,29 @@ _THRESHOLD_PICTURES = 40
 _SMOOTHINGS = (0.0, 0.7, 1.0, 1.3, 1.6, 2.0)
 
 
-def recommend_smoothing(network: FeatureNetwork, pictures: Sequence[Path], nms_radius: int) -> dict[str, float]:
-    """Smoothing of the score map per input size with which the validation pairs are matched most accurately."""
-    validation = Validation(list(pictures), nms_radius=nms_radius)
-    smoothing = {}
-    for size in INPUT_SIZES:
-        accuracy = validation.accuracy_by_smoothing(network, size, _SMOOTHINGS)
-        smoothing[f"{size[0]}x{size[1]}"] = max(_SMOOTHINGS, key=accuracy.__getitem__)
-    return smoothing
+def recommend_decoding(
+    network: FeatureNetwork, pictures: Sequence[Path], *, radii: Sequence[int]
+) -> tuple[int, dict[str, float]]:
+    """How the score map is read so that the validation pairs are matched most accurately.
+
+    Returns
+    -------
+    nms_radius : int
+        That of `radii` which is best in the mean over the input sizes, each with its best smoothing.
+    smoothing : dict
+        The best smoothing with it, per input size.
+    """
+    validation = Validation(list(pictures))
+    accuracy = {
+        size: validation.accuracy_by_decoding(network, size, radii=radii, smoothings=_SMOOTHINGS)
+        for size in INPUT_SIZES
+    }
+
+    def best(size: tuple[int, int], radius: int) -> tuple[float, float]:
+        return max((accuracy[size][radius, smoothing], smoothing) for smoothing in _SMOOTHINGS)
+
+    chosen = max(radii, key=lambda radius: sum(best(size, radius)[0] for size in INPUT_SIZES))
+    return chosen, {f"{size[0]}x{size[1]}": best(size, chosen)[1] for size in INPUT_SIZES}
 
 
 def recommend_thresholds(
@@ -55,6 +70,7 @@ def recommend_thresholds(
         decode = DecodeOptions(
             max_keypoints=wanted,
             score_threshold=0.0,
+            candidates="peaks",
             nms_radius=nms_radius,
             smoothing=smoothing[f"{size[0]}x{size[1]}"],
         )
@@ -110,7 +126,6 @@ def export_run(
     network = add_normalisation(create_network(config.model))
     network.load_state_dict(average_weights([one.average for one in loaded]))
     network = fold_normalisation(network)
-    radius = round(config.target.suppression)
     pictures = [path for where in config.data.validation for path in find_photographs(where, split="validation")]
     recipe = {key: value for key, value in checkpoint.config.items() if key not in ("data", "initial_weights")}
     training: dict[str, Any] = {
@@ -128,11 +143,16 @@ def export_run(
         "torch": torch.__version__,
         "note": note,
     }
-    smoothing = recommend_smoothing(network, pictures, radius) if pictures else {}
+    radius = round(config.target.suppression)
+    smoothing: dict[str, float] = {}
+    if pictures:
+        # Training keeps keypoints apart by the one; close peaks may differ by a pixel from view to view.
+        radius, smoothing = recommend_decoding(network, pictures, radii=(radius, max(radius - 1, 1)))
     metadata = WeightsMetadata(
         model=config.model,
         score_thresholds=recommend_thresholds(network, pictures, radius, smoothing) if pictures else {},
         smoothing=smoothing,
+        candidates="peaks",
         nms_radius=radius,
         input_sizes=INPUT_SIZES,
         training=training,

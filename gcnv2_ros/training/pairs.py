@@ -7,7 +7,7 @@ loader processes gives the same sequence.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
 import numpy as np
@@ -21,7 +21,7 @@ from .correspondence import lookup_flow
 from .photometric import PhotometricOptions, photometric_change
 from .pictures import Picture
 from .targets import draw_score_map, shi_tomasi_cells, suppress_weaker
-from .warps import WarpOptions, homography_flow, random_views, warp_picture
+from .warps import WarpOptions, homography_flow, magnification, random_views, warp_picture
 
 DetectorTarget = Literal["teacher", "shi_tomasi"]
 
@@ -44,6 +44,9 @@ class TargetOptions:
         score from which on keypoints count. 0: no limit.
     sigma_start, sigma_end, sigma_pairs
         Standard deviation of the peaks in pixels: from start to end over the first `sigma_pairs` pairs.
+    sigma_growth
+        The peaks of a view that shows its picture enlarged m times have a standard deviation of at least
+        `sigma_growth` m pixels: an enlarged corner is blurred, and where it lies no longer certain to a pixel.
     queries
         Points per pair at which descriptors are compared.
     keypoint_share
@@ -57,18 +60,32 @@ class TargetOptions:
     sigma_start: float = 1.7
     sigma_end: float = 0.9
     sigma_pairs: int = 40000
+    sigma_growth: float = 0.0
     queries: int = 256
     keypoint_share: float = 0.75
 
 
 @dataclass(frozen=True)
 class View:
-    """One image of a pair: uint8 (H, W), keypoints (K, 2) in its pixels with scores (K,), valid bool (H, W)."""
+    """One image of a pair.
+
+    Attributes
+    ----------
+    image
+        uint8 (H, W).
+    keypoints, scores
+        (K, 2) in pixels of the image, and (K,).
+    valid
+        bool (H, W), false where the image shows nothing of its picture.
+    magnification
+        Pixels of the image for one of the picture or recorded frame that it shows.
+    """
 
     image: NDArray[np.uint8]
     keypoints: NDArray[np.floating]
     scores: NDArray[np.floating]
     valid: NDArray[np.bool_]
+    magnification: float = 1.0
 
 
 class PairSource(Protocol):
@@ -100,7 +117,7 @@ class HomographyPairs:
                 u, v = keypoints.T
                 near = (u > -4) & (u < size[0] + 3) & (v > -4) & (v < size[1] + 3)
             changed = photometric_change(rng, image, self.photometric)
-            views.append(View(changed, keypoints[near], picture.scores[near], valid))
+            views.append(View(changed, keypoints[near], picture.scores[near], valid, magnification(homography, size)))
         flow = homography_flow(homographies[1] @ np.linalg.inv(homographies[0]), size)
         return views[0], views[1], flow
 
@@ -160,8 +177,8 @@ class PairDataset(Dataset[dict[str, Tensor]]):
             moved = _move(flow, corners)
             kept = ~np.isnan(moved[:, 0])
             ones = np.ones(len(corners), np.float32)
-            first = View(first.image, corners, ones, first.valid)
-            second = View(second.image, moved[kept], ones[kept], second.valid)
+            first = replace(first, keypoints=corners, scores=ones)
+            second = replace(second, keypoints=moved[kept], scores=ones[kept])
         progress = min(number / max(self.target.sigma_pairs, 1), 1.0)
         sigma = self.target.sigma_start * (self.target.sigma_end / self.target.sigma_start) ** progress
         views = [
@@ -173,7 +190,8 @@ class PairDataset(Dataset[dict[str, Tensor]]):
         targets = []
         for view in (first, second):
             heights = np.minimum(view.scores / self.target.full_score, 1.0)
-            targets.append(draw_score_map(view.keypoints, heights, self.size, sigma))
+            width = max(sigma, self.target.sigma_growth * view.magnification)
+            targets.append(draw_score_map(view.keypoints, heights, self.size, width))
         return {
             "images": torch.from_numpy(np.stack([first.image, second.image])[:, None]),
             "targets": torch.from_numpy(np.stack(targets)[:, None]),
@@ -211,7 +229,7 @@ class PairDataset(Dataset[dict[str, Tensor]]):
 
 
 def _with_keypoints(view: View, kept: NDArray[np.intp] | NDArray[np.bool_]) -> View:
-    return View(view.image, view.keypoints[kept], view.scores[kept], view.valid)
+    return replace(view, keypoints=view.keypoints[kept], scores=view.scores[kept])
 
 
 def _inside(view: View) -> NDArray[np.bool_]:

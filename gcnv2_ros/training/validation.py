@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +19,7 @@ from ..weights import Weights, WeightsMetadata
 
 INPUT_SIZES = ((640, 480), (320, 240))
 _ROLLS = (45.0,)
-_DECODE = DecodeOptions(max_keypoints=500, score_threshold=0.0)
+_DECODE = DecodeOptions(max_keypoints=500, score_threshold=0.0, candidates="peaks")
 
 
 def extractor_of(network: FeatureNetwork, options: ExtractorOptions, decode: DecodeOptions | None = None) -> Extractor:
@@ -58,10 +59,10 @@ class Validation:
                 pictures, count=max(1, count // 3), seed=2, options=options, roll=roll
             )
 
-    def accuracy_by_smoothing(
-        self, network: FeatureNetwork, size: tuple[int, int], smoothings: Sequence[float]
-    ) -> dict[float, float]:
-        """Mean matching accuracy (MMA@3) on the random pairs with each of several smoothings of the score map.
+    def accuracy_by_decoding(
+        self, network: FeatureNetwork, size: tuple[int, int], *, radii: Sequence[int], smoothings: Sequence[float]
+    ) -> dict[tuple[int, float], float]:
+        """Mean matching accuracy (MMA@3) on the random pairs for each suppression radius with each smoothing.
 
         Parameters
         ----------
@@ -69,15 +70,15 @@ class Validation:
             Without normalisation.
         size
             Width and height of the network's input.
-        smoothings
+        radii, smoothings
             See `gcnv2_ros.extraction.DecodeOptions`.
         """
         options = ExtractorOptions(model=network.name, input_width=size[0], input_height=size[1])
         accuracy = {}
         with extractor_of(network, options) as extractor:
-            for smoothing in smoothings:
-                extractor.decode_options = replace(self._decode, smoothing=smoothing)
-                accuracy[smoothing] = _mean_accuracy(self._scores(extractor, "random"))
+            for radius, smoothing in itertools.product(radii, smoothings):
+                extractor.decode_options = replace(self._decode, nms_radius=radius, smoothing=smoothing)
+                accuracy[radius, smoothing] = _mean_accuracy(self._scores(extractor, "random"))
         return accuracy
 
     def score(self, model: str, network: FeatureNetwork | None = None) -> dict[str, float]:

@@ -127,6 +127,20 @@ def homography_flow(homography: NDArray[np.float64], size: tuple[int, int]) -> N
     return np.where(inside[..., None], np.stack([u, v], axis=-1), np.nan).astype(np.float32)
 
 
+def magnification(homography: NDArray[np.float64], size: tuple[int, int]) -> float:
+    """How many pixels of a view one pixel of its picture becomes, along a line, in the middle of the view.
+
+    Parameters
+    ----------
+    homography
+        Picture pixels to view pixels.
+    size
+        Width and height of the view.
+    """
+    centre = np.linalg.inv(homography) @ ((size[0] - 1) / 2, (size[1] - 1) / 2, 1.0)
+    return float(np.sqrt(abs(np.linalg.det(homography))) / abs(homography[2] @ (centre / centre[2])) ** 1.5)
+
+
 def warp_picture(
     pyramid: list[NDArray[np.uint8]], homography: NDArray[np.float64], size: tuple[int, int]
 ) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
@@ -148,9 +162,7 @@ def warp_picture(
     valid : numpy.ndarray
         bool (H, W), false outside the picture.
     """
-    centre = np.linalg.inv(homography) @ ((size[0] - 1) / 2, (size[1] - 1) / 2, 1.0)
-    magnification = float(np.sqrt(abs(np.linalg.det(homography))) / abs(homography[2] @ (centre / centre[2])) ** 1.5)
-    level = int(np.clip(np.floor(-np.log2(max(magnification, 1e-6)) + 0.35), 0, len(pyramid) - 1))
+    level = int(np.clip(np.floor(-np.log2(max(magnification(homography, size), 1e-6)) + 0.35), 0, len(pyramid) - 1))
     factor = 2.0**level
     # Pixel centres: x_level = (x + 0.5) / factor - 0.5.
     from_level = np.array([[factor, 0, factor / 2 - 0.5], [0, factor, factor / 2 - 0.5], [0, 0, 1]])

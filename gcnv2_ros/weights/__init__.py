@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
-from .metadata import Sampling, WeightsError, WeightsMetadata
+from .metadata import Candidates, Sampling, WeightsError, WeightsMetadata
 from .store import Weights, convert_weights, load_weights, save_weights, shipped_models
 
 __all__ = [
+    "Candidates",
     "Sampling",
     "Weights",
     "WeightsError",

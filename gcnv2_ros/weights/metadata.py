@@ -12,6 +12,7 @@ from typing import Any, Literal, get_args
 from ..errors import GCNv2Error
 
 Sampling = Literal["half_pixel", "legacy"]
+Candidates = Literal["peaks", "all"]
 
 SCHEMA_VERSION = 1
 
@@ -37,6 +38,8 @@ class WeightsMetadata:
         Recommended detector threshold by network input size, as ``{"320x240": 0.1}``.
     smoothing
         Recommended smoothing of the score map by network input size: standard deviations in network pixels.
+    candidates
+        Recommended choice of pixels that may be keypoints: ``peaks`` of the score map, or ``all``.
     nms_radius
         Recommended suppression radius in network pixels; None: the published choice, which grows with the input size.
     input_sizes
@@ -57,6 +60,7 @@ class WeightsMetadata:
     bit_order: str = "msb_first"
     score_thresholds: Mapping[str, float] = field(default_factory=dict)
     smoothing: Mapping[str, float] = field(default_factory=dict)
+    candidates: Candidates = "all"
     nms_radius: int | None = None
     input_sizes: tuple[tuple[int, int], ...] = ()
     training: Mapping[str, Any] = field(default_factory=dict)
@@ -67,6 +71,8 @@ class WeightsMetadata:
             raise WeightsError(f"sampling must be one of {', '.join(get_args(Sampling))}, got {self.sampling!r}")
         if self.bit_order != "msb_first":
             raise WeightsError(f"bit_order must be msb_first, got {self.bit_order!r}")
+        if self.candidates not in get_args(Candidates):
+            raise WeightsError(f"candidates must be one of {', '.join(get_args(Candidates))}, got {self.candidates!r}")
         for size, threshold in self.score_thresholds.items():
             _parse_size(size)
             if not 0.0 <= threshold < 1.0:
