@@ -18,6 +18,7 @@ from sensor_msgs.msg import CameraInfo, Image, RegionOfInterest
 from gcnv2_ros.camera import Camera
 from gcnv2_ros.extraction import DecodeOptions, Extractor, ExtractorOptions, create_extractor
 from gcnv2_ros.rectification import Rectifier
+from gcnv2_ros.ros.qos import LATCHED
 
 ORB = {"model": "orb", "max_keypoints": 300}
 HEIGHT, WIDTH = 240, 320
@@ -126,6 +127,29 @@ def test_cameras_of_any_kind_give_rays_and_can_be_rectified(
         np.testing.assert_allclose(received.rays, seen_by.rays(expected.uv), rtol=1e-4, atol=1e-5)
         assert process.stop() == 0, process.log
         assert "Traceback" not in process.log
+
+
+def test_a_calibration_that_was_latched_before_the_node_started_is_taken(
+    tmp_path: Path, probe: Probe, orb: Extractor
+) -> None:
+    name = "/latched"
+    publisher = probe.node.create_publisher(CameraInfo, f"{name}/camera_info", LATCHED)
+    publisher.publish(CameraInfo(**FISHEYE.camera_info_fields()))
+    remappings = {"__node": name[1:], **{topic: f"{name}/{topic}" for topic in ("image", "camera_info")}}
+    # Rectification asks for a calibration, so that a silent camera_info would be told of.
+    with NodeProcess(tmp_path / "log.txt", {**ORB, "rectify": True, "image_timeout": 4.0}, remappings) as process:
+        process.wait_for_log("active")
+        robot = Robot(probe, name, image=Image)
+        robot.listen("features")
+        gray = textured(5)
+        rectifier = Rectifier(FISHEYE)
+        expected = orb.extract(rectifier.image(gray), mask=rectifier.mask(None))
+        received = robot.extract_until({"image": gray_message(gray)}, lambda found: len(found) == len(expected))
+        assert_same(received.features, expected)
+        process.wait_for_log(f"no image on {name}/image")
+        assert "camera_info for" not in process.log
+        assert "incompatible" not in process.log
+        assert process.stop() == 0, process.log
 
 
 def test_points_of_a_depth_camera_have_its_depth_and_colours(tmp_path: Path, probe: Probe, orb: Extractor) -> None:

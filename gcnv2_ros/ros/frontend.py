@@ -211,7 +211,7 @@ class FrontendNode(LifecycleNode):
         return SetParametersResult(successful=True)
 
     def _report(self) -> None:
-        """Publish diagnostics, and say in the log which topics are silent."""
+        """Publish diagnostics, look for latched calibrations, and say in the log which topics are silent."""
         name = self.get_fully_qualified_name()
         timeout = self._options.image_timeout
         statuses = [
@@ -227,8 +227,9 @@ class FrontendNode(LifecycleNode):
             for camera in self._cameras
         ]
         self._diagnostics.publish(diagnostic_array(self.get_clock().now().to_msg(), statuses))
-        if timeout:
-            for inputs in self._inputs:
+        for inputs in self._inputs:
+            inputs.subscribe_to_latched()
+            if timeout:
                 inputs.report_silence(timeout)
 
     def _log_configuration(self, pipeline: Pipeline) -> None:

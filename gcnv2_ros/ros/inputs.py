@@ -15,7 +15,7 @@ from ..camera import CameraError
 from .calibration import Calibration
 from .camera_state import CameraState, Frame
 from .parameters import FrontendOptions
-from .qos import create_counting_subscription, describe_publishers, volatile_qos
+from .qos import LATCHED, create_counting_subscription, describe_publishers, is_latched, volatile_qos
 from .synchronization import Synchronizer, create_synchronizer
 from .topics import ImageTopic
 
@@ -59,6 +59,7 @@ class CameraInputs:
         self._latest_mask: Any = None
         self._watched: dict[str, _Watched] = {}
         self._subscriptions: list[Any] = []
+        self._unlatched: dict[str, tuple[Calibration, Callable[[CameraInfo], None]]] = {}
         qos = volatile_qos(options.subscribe_reliability, options.subscribe_depth)
         for topic in camera.topics.images:
             self._subscribe_to_images(topic, qos)
@@ -80,6 +81,18 @@ class CameraInputs:
         self._subscriptions = []
         if self._synchronizer is not None:
             self._synchronizer.clear()
+
+    def subscribe_to_latched(self) -> None:
+        """Fetch calibrations that were published once, before this node was there; to be called now and then.
+
+        Only where somebody latches them: all other publishers would warn of a subscription that does not fit.
+        """
+        for topic, (calibration, received) in list(self._unlatched.items()):
+            if calibration.camera is not None:
+                del self._unlatched[topic]
+            elif is_latched(self._node, topic):
+                del self._unlatched[topic]
+                self._subscriptions.append(self._node.create_subscription(CameraInfo, topic, received, LATCHED))
 
     def report_silence(self, timeout: float) -> None:
         """Say in the log which topics have been silent for longer than `timeout` seconds, and who publishes them."""
@@ -139,7 +152,13 @@ class CameraInputs:
                 watched.latest = self._camera.statistics.now()
             self._on_camera_info(full, message, calibration)
 
+        def received_latched(message: CameraInfo) -> None:
+            # It holds until there is another one: from now on silence is no fault.
+            self._watched.pop(words, None)
+            received(message)
+
         self._subscriptions.append(self._node.create_subscription(CameraInfo, topic, received, qos))
+        self._unlatched[full] = (calibration, received_latched)
 
     def _watch(self, key: str, words: str, topic: str, type_name: str, qos: QoSProfile) -> _Watched:
         watched = _Watched(words, topic, type_name, qos, self._camera.statistics.now())

@@ -65,6 +65,14 @@ def create_counting_subscription(
         return node.create_subscription(message_type, topic, callback, qos)
 
 
+def is_latched(node: Node, topic: str) -> bool:
+    """Whether somebody publishes `topic`, a full name, for late subscribers too. `node` asks the graph."""
+    return any(
+        publisher.qos_profile.durability == DurabilityPolicy.TRANSIENT_LOCAL
+        for publisher in node.get_publishers_info_by_topic(topic)
+    )
+
+
 def describe_qos(qos: QoSProfile) -> str:
     """Reliability, durability and depth in words."""
     words = [qos.reliability.name.lower(), qos.durability.name.lower()]
