@@ -10,11 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from gcnv2_ros.cli.main import main
 from gcnv2_ros.errors import MissingDependencyError
 from gcnv2_ros.extraction import DecodeOptions, ExtractionError, ExtractorOptions, create_extractor
-from gcnv2_ros.extraction.quantization import Calibration, load_calibration, save_calibration
+from gcnv2_ros.extraction.quantization import Calibration, load_calibration, save_calibration, weight_scales
 from gcnv2_ros.extraction.runtimes import create_runtime
 from gcnv2_ros.matching import match
 from gcnv2_ros.weights import Weights, load_weights
@@ -138,3 +140,26 @@ def test_a_calibration_that_does_not_belong_or_is_damaged_is_refused(
 def test_a_range_that_is_none_is_refused() -> None:
     with pytest.raises(ExtractionError, match="range of conv1 must hold 0"):
         Calibration(MODEL, "", {"conv1": (0.5, 1.0)}, (), 1, "")
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    shape=st.sampled_from([(4, 1, 3, 3), (5, 2, 3, 3), (3, 7, 1, 1), (6, 32, 3, 3)]),
+    tail=st.sampled_from([1.0, 3.0, 9.0]),
+)
+def test_weights_in_bytes_never_overflow_sixteen_bits_and_waste_little(
+    seed: int, shape: tuple[int, ...], tail: float
+) -> None:
+    rng = np.random.default_rng(seed)
+    kernel = (np.sign(rng.standard_normal(shape)) * rng.random(shape) ** tail).astype(np.float32)
+    kernel[0] = 0.0
+    scales = weight_scales(kernel).reshape(-1, 1, 1, 1)
+    rounded = np.rint(kernel / scales)
+    sums = np.abs(rounded[:, 0::2][:, : shape[1] // 2]) + np.abs(rounded[:, 1::2])
+    assert np.abs(rounded).max() <= 127
+    assert 255 * sums.max(initial=0.0) <= 2**15 - 1
+    assert (np.abs(rounded) <= 64).all() or shape[1] % 2 == 0
+    # Either a weight or a pair of each channel that is not empty comes near to what is allowed.
+    nearest = np.maximum(np.abs(rounded).max(axis=(1, 2, 3)), sums.max(axis=(1, 2, 3), initial=0.0))
+    assert nearest[1:].min() >= (125 if shape[1] % 2 == 0 else 62)
