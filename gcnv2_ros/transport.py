@@ -15,12 +15,14 @@ LARGE_DATA = "LARGE_DATA?max_msg_size=4MB&sockets_size=4MB&non_blocking=true&tcp
 PROFILE_VARIABLES = ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE")
 """Where Fast DDS looks for profiles: since version 3 (ROS 2 Kilted), and before."""
 
-
 _BEFORE_KILTED = ("humble", "iron", "jazzy")
 
 
 def profile_variable(environment: Mapping[str, str]) -> str:
-    """The one of `PROFILE_VARIABLES` that Fast DDS reads in the ROS distribution that ``ROS_DISTRO`` names."""
+    """The one of `PROFILE_VARIABLES` that Fast DDS reads in the ROS distribution that ``ROS_DISTRO`` names.
+
+    ROS 2 from the Python package index names none; it is Kilted or later.
+    """
     return PROFILE_VARIABLES[environment.get("ROS_DISTRO") in _BEFORE_KILTED]
 
 
@@ -32,12 +34,12 @@ def large_images(environment: Mapping[str, str]) -> dict[str, str]:
     Parameters
     ----------
     environment
-        The variables as they are; ``AMENT_PREFIX_PATH`` says where packages are installed.
+        The variables as they are; ``AMENT_PREFIX_PATH`` says where packages are installed, ``ROS_DISTRO`` which ROS.
     """
     profiles = installed_paths("config/fastdds/large_images.xml", environment)
     if not profiles:
         return {TRANSPORT_VARIABLE: LARGE_DATA}
-    return dict.fromkeys(PROFILE_VARIABLES, str(profiles[0]))
+    return {profile_variable(environment): str(profiles[0])}
 
 
 def chosen_by_user(environment: Mapping[str, str]) -> str:

@@ -149,9 +149,21 @@ def test_a_run_of_the_node_is_put_beside_the_bare_forward_pass_of_the_same_engin
     assert (silent["inside_to_forward"], silent["output_times_forward"]) == (None, None)
 
 
-def test_the_demonstration_of_a_source_tree_uses_the_shared_memory_profile() -> None:
-    from gcnv2_ros.transport import PROFILE_VARIABLES, large_images
+@pytest.mark.parametrize(
+    ("environment", "variable"),
+    [
+        ({}, "FASTDDS_DEFAULT_PROFILES_FILE"),
+        ({"ROS_DISTRO": "kilted"}, "FASTDDS_DEFAULT_PROFILES_FILE"),
+        ({"ROS_DISTRO": "jazzy"}, "FASTRTPS_DEFAULT_PROFILES_FILE"),
+    ],
+)
+def test_the_demonstration_of_a_source_tree_uses_the_shared_memory_profile(
+    environment: dict[str, str], variable: str
+) -> None:
+    from gcnv2_ros.transport import large_images
 
-    variables = large_images({})
-    assert tuple(variables) == PROFILE_VARIABLES
-    assert all(Path(path).name == "large_images.xml" and Path(path).is_file() for path in variables.values())
+    variables = large_images(environment)
+    assert list(variables) == [variable]
+    path = Path(variables[variable])
+    assert path.name == "large_images.xml"
+    assert path.is_file()
