@@ -47,6 +47,7 @@ def variants(calibration: Calibration) -> dict[str, tuple[str, ...]]:
     return {
         "int8": names[:1],
         "int8, first and last in float": (*names[:1], *heads),
+        "int8, first two and last in float": (*names[:2], *heads),
         "int8, all": (),
     }
 

@@ -13,6 +13,7 @@ from safetensors import safe_open
 
 import gcnv2_ros.weights
 from gcnv2_ros.extraction import DecodeOptions, ExtractorOptions, create_extractor
+from gcnv2_ros.extraction.quantization import CALIBRATION_SUFFIX, load_calibration
 from gcnv2_ros.files import sha256_of
 from gcnv2_ros.geometry import dense_flow
 from gcnv2_ros.matching import match
@@ -21,6 +22,7 @@ from gcnv2_ros.weights import load_weights, shipped_models
 
 DATA = Path(gcnv2_ros.weights.__file__).parent / "data"
 MEGABYTES = {"gcnv2_tiny": 2.4, "gcnv2": 6.3, "gcnv2_mobile": 7.2}
+CALIBRATED = sorted(path.name.removesuffix(CALIBRATION_SUFFIX) for path in DATA.glob(f"*{CALIBRATION_SUFFIX}"))
 # Share of mutual matches within 3 px of the truth on rendered frames 8 apart, by model and network input: a little less
 # than what the shipped files reach.
 LEAST_ACCURACY = {
@@ -63,12 +65,8 @@ def room() -> tuple[SyntheticRoom, list[tuple[Frame, Frame]]]:
     return room, [(room[start], room[start + 8]) for start in (0, 20, 40)]
 
 
-@pytest.mark.parametrize(("model", "size"), list(LEAST_ACCURACY))
-def test_shipped_weights_match_rendered_frames_as_well_as_stated(
-    model: str, size: tuple[int, int], room: tuple[SyntheticRoom, list[tuple[Frame, Frame]]]
-) -> None:
-    sequence, pairs = room
-    options = ExtractorOptions(model=model, input_width=size[0], input_height=size[1], threads=1)
+def accuracy(options: ExtractorOptions, sequence: SyntheticRoom, pairs: list[tuple[Frame, Frame]]) -> float:
+    """Share of mutual matches within 3 px of the truth, mean over pairs."""
     right = []
     with create_extractor(options, DecodeOptions(max_keypoints=500)) as extractor:
         for first, second in pairs:
@@ -82,4 +80,27 @@ def test_shipped_weights_match_rendered_frames_as_well_as_stated(
             error = np.linalg.norm(truth - b.uv[matches.index_b], axis=1)[judged]
             assert judged.sum() > 50
             right.append(float(np.mean(error <= 3)))
-    assert np.mean(right) > LEAST_ACCURACY[model, size]
+    return float(np.mean(right))
+
+
+@pytest.mark.parametrize(("model", "size"), list(LEAST_ACCURACY))
+def test_shipped_weights_match_rendered_frames_as_well_as_stated(
+    model: str, size: tuple[int, int], room: tuple[SyntheticRoom, list[tuple[Frame, Frame]]]
+) -> None:
+    options = ExtractorOptions(model=model, input_width=size[0], input_height=size[1], threads=1)
+    assert accuracy(options, *room) > LEAST_ACCURACY[model, size]
+
+
+@pytest.mark.parametrize("model", CALIBRATED)
+def test_shipped_calibrations_belong_to_the_shipped_weights_and_cost_little(
+    model: str, room: tuple[SyntheticRoom, list[tuple[Frame, Frame]]]
+) -> None:
+    pytest.importorskip("onnx")
+    pytest.importorskip("openvino")
+    # Refuses a calibration of other weights.
+    assert load_calibration(model, load_weights("default", model=model)).images >= 24
+    size = (320, 240)
+    options = ExtractorOptions(
+        model=model, runtime="openvino", precision="int8", input_width=size[0], input_height=size[1], threads=1
+    )
+    assert accuracy(options, *room) > 0.98 * LEAST_ACCURACY[model, size]
