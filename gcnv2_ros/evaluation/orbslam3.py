@@ -23,8 +23,9 @@ from numpy.typing import NDArray
 from ..errors import MissingDependencyError
 from ..geometry import pose_from_quaternion
 from ..sequences import Sequence as FrameSequence
-from .comparison import Comparison, Run
+from .comparison import Comparison
 from .homography import EvaluationError
+from .odometry_runs import Run
 from .recording import Progress, Recording
 from .trajectory import score_trajectory
 

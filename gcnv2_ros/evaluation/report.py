@@ -3,13 +3,11 @@
 
 from __future__ import annotations
 
-import base64
 import html
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -19,6 +17,7 @@ from ..matching import match
 from .charts import colours_of, interval_chart, line_chart, stage_chart, trajectory_chart
 from .comparison import Comparison, verdict
 from .correspondence import judged_matches
+from .page import CSS, figure, grid, table
 from .recording import STAGES
 from .trajectory import RPE_FRAMES
 
@@ -66,7 +65,7 @@ def write_report(path: Path, comparisons: Sequence[Comparison], settings: Mappin
         path,
         f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<title>Frontends compared: {html.escape(", ".join(labels))}</title><style>{_CSS}</style></head><body>
+<title>Frontends compared: {html.escape(", ".join(labels))}</title><style>{CSS}</style></head><body>
 <header><h1>Frontends compared</h1>
 <p class="meta">{html.escape(settings["date"])} &middot; {settings["max_keypoints"]} keypoints an image &middot;
 {html.escape(settings["machine"])}</p>
@@ -177,7 +176,7 @@ def _pose_part(comparison: Comparison, colours: Mapping[str, str], reference: st
 <p>{pairs} pairs of frames, 5 to 30 frames apart: mutual nearest neighbours, PnP on the first frame's depth, the same
 for all. Success: within 3&deg; and 5 cm of the truth. Area: under the success curve up to 5&deg; and 10 cm. Brackets:
 95% interval of the paired difference, by bootstrap over blocks of 20 frames; where it holds zero, it is a tie.</p>
-{_table([*heading, "inliers", "inlier ratio"], rows)}{_grid(charts)}"""
+{table([*heading, "inliers", "inlier ratio"], rows)}{grid(charts)}"""
 
 
 def _matching_part(comparison: Comparison, colours: Mapping[str, str], reference: str) -> str:
@@ -233,7 +232,7 @@ def _matching_part(comparison: Comparison, colours: Mapping[str, str], reference
     return f"""<h3>Keypoints and matches</h3>
 <p>{sentence}Under roll: frames turned about their middle, with photometric change, correct within 3 px. Times are those
 of this run, with whatever else the machine was doing.</p>
-{_table(heading, rows)}{_grid(charts)}"""
+{table(heading, rows)}{grid(charts)}"""
 
 
 def _odometry_part(comparison: Comparison, colours: Mapping[str, str], reference: str) -> str:
@@ -323,7 +322,7 @@ shows.{
         if comparison.systems
         else ""
     }</p>
-{_table(heading, rows)}{_grid(charts)}"""
+{table(heading, rows)}{grid(charts)}"""
 
 
 def _pictures_part(comparison: Comparison, colours: Mapping[str, str]) -> str:
@@ -344,7 +343,7 @@ def _pictures_part(comparison: Comparison, colours: Mapping[str, str]) -> str:
         for label, features in recording.features.items():
             frames = recording.frames[first], recording.frames[second]
             keypoints.append(
-                _figure(
+                figure(
                     draw_keypoints(frames[0].gray, features[first]),
                     f"{_name(label, colours)}: {len(features[first])} keypoints, strongest in red",
                     _PICTURE_WIDTH,
@@ -360,18 +359,9 @@ def _pictures_part(comparison: Comparison, colours: Mapping[str, str]) -> str:
                 good = f"{np.mean(right):.0%}" if len(right) else "none"
                 caption += f"; {len(pairing)} with known truth, {good} within 5 px of it (green)"
             picture = draw_matches(frames[0].gray, frames[1].gray, *found, pairing, right=right)
-            matches.append(_figure(picture, f"{_name(label, colours)}: {caption}", 2 * _PICTURE_WIDTH))
-        figures.append(f"<h4>Frame {first}</h4>{_grid(keypoints)}<h4>Frames {first} and {second}</h4>{_grid(matches)}")
+            matches.append(figure(picture, f"{_name(label, colours)}: {caption}", 2 * _PICTURE_WIDTH))
+        figures.append(f"<h4>Frame {first}</h4>{grid(keypoints)}<h4>Frames {first} and {second}</h4>{grid(matches)}")
     return f"<h3>Keypoints and matches on frames</h3>{''.join(figures)}"
-
-
-def _figure(picture: NDArray[np.uint8], caption: str, width: int) -> str:
-    if picture.shape[1] > width:
-        height = round(picture.shape[0] * width / picture.shape[1])
-        picture = np.asarray(cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
-    _, encoded = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 85])
-    data = base64.b64encode(np.asarray(encoded).tobytes()).decode("ascii")
-    return f'<figure><img alt="" src="data:image/jpeg;base64,{data}"><figcaption>{caption}</figcaption></figure>'
 
 
 def _name(label: str, colours: Mapping[str, str]) -> str:
@@ -400,52 +390,9 @@ def _number(value: float | None, digits: int) -> str:
     return "&ndash;" if value is None else f"{value:.{digits}f}"
 
 
-def _table(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    head = "".join(f"<th>{cell}</th>" for cell in heading)
-    body = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows)
-    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
-
-
-def _grid(items: Sequence[str]) -> str:
-    return f'<div class="grid">{"".join(f"<div>{item}</div>" for item in items)}</div>' if items else ""
-
-
 _PROTOCOL = """<section><h2>How to read this</h2>
 <p>The relative pose of pairs of frames separates features best on real data and is the score to go by. It comes with
 the interval of the difference from the reference on the same pairs; a difference whose interval holds zero is a tie,
 however large it looks. Measured ground truth and depth have errors of their own, a floor under every frontend alike.
 The error of a whole odometry saturates and is a gate: no losses, and no worse than the reference. All frontends get the
 same number of keypoints, no score threshold, and the same matching.</p></section>"""
-
-_CSS = """
-:root { color-scheme: light; --ink: #1f2937; --soft: #6b7280; --line: #e5e7eb; }
-* { box-sizing: border-box; }
-body { font: 15px/1.55 system-ui, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif; margin: 0; color: var(--ink);
-  background: #f6f7f9; }
-header, section { max-width: 1180px; margin: 1.25rem auto; padding: 1.5rem 2rem; background: #fff;
-  border: 1px solid var(--line); border-radius: 10px; }
-h1 { margin: 0; font-size: 1.7rem; } h2 { margin: 0; font-size: 1.35rem; }
-h3 { margin: 2rem 0 .25rem; font-size: 1.1rem; } h4 { margin: 1.2rem 0 .4rem; color: var(--soft); font-weight: 600; }
-h3 small { font-weight: 400; color: var(--soft); margin-left: .4rem; }
-p { max-width: 90ch; margin: .4rem 0 .8rem; color: #4b5563; } p.meta { color: var(--soft); margin: .1rem 0 .6rem; }
-i { display: inline-block; width: .75em; height: .75em; border-radius: 50%; margin-right: .5em; }
-nav a { margin-right: 1rem; color: #2563eb; text-decoration: none; }
-ul.legend { list-style: none; padding: 0; margin: .8rem 0; } ul.legend b { font-weight: 600; margin-right: .6rem; }
-ul.notes { background: #fffbeb; border-left: 3px solid #f59e0b; margin: .6rem 0; padding: .5rem 1rem .5rem 2rem; }
-.cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(210px, 1fr)); gap: 1rem; margin: 1rem 0; }
-.card { border: 1px solid var(--line); border-top: 4px solid; border-radius: 8px; padding: .8rem 1rem; display: grid; }
-.card span { color: var(--soft); font-size: .85rem; } .card .figure { font-size: 1.8rem; color: var(--ink); }
-.card em { font-style: normal; margin-top: .4rem; font-size: .88rem; font-variant-numeric: tabular-nums; }
-.card.better em { color: #047857; } .card.worse em { color: #b91c1c; } .card.tie em { color: var(--soft); }
-.tag { border-radius: 99px; padding: 0 .55em; font-size: .78em; background: #f3f4f6; color: #4b5563; }
-.tag.better { background: #d1fae5; color: #065f46; } .tag.worse { background: #fee2e2; color: #991b1b; }
-.scroll { overflow-x: auto; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .9rem; margin: .5rem 0 1rem; }
-th { text-align: left; font-weight: 600; color: var(--soft); padding: .3rem 1.2rem .3rem 0; vertical-align: bottom; }
-td { padding: .35rem 1.2rem .35rem 0; border-top: 1px solid var(--line); white-space: nowrap; }
-.grid { display: grid; grid-template-columns: repeat(auto-fit, minmax(440px, 1fr)); gap: 1rem; align-items: start; }
-.grid svg { width: 100%; height: auto; font-family: inherit; }
-figure { margin: 0; } img { width: 100%; display: block; border-radius: 6px; }
-figcaption { color: #4b5563; font-size: .88rem; margin-top: .3rem; }
-@media print { body { background: #fff; } header, section { border: 0; } }
-"""
