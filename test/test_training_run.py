@@ -292,15 +292,16 @@ def test_preparing_goes_on_where_it_was_stopped(photographs: Path, tmp_path: Pat
 
 
 def test_several_checkpoints_are_exported_as_their_mean(prepared: Path, tmp_path: Path) -> None:
-    config = small_config(steps=8, decay=4, warmup=2)
+    config = small_config(steps=8, decay=4, warmup=2, keep_every=3)
     Trainer(config, tmp_path, sources(config, prepared)).run(on_step=lambda report: None)
-    names = ["before_decay.pt", "last.pt"]
+    assert sorted(path.name for path in tmp_path.glob("at_*.pt")) == ["at_3.pt", "at_6.pt"]
+    names = ["at_3.pt", "last.pt"]
     states = [load_checkpoint(tmp_path / name).average for name in names]
     for name, value in average_weights(states).items():
         torch.testing.assert_close(value.double(), (states[0][name].double() + states[1][name].double()) / 2
                                    if value.is_floating_point() else states[1][name].double())  # fmt: skip
     metadata = export_run(tmp_path, tmp_path / "mean.safetensors", checkpoints=names)
-    assert metadata.training["averaged_steps"] == [4, 8]
+    assert metadata.training["averaged_steps"] == [3, 8]
     files = [tmp_path / f"{name}.safetensors" for name in names]
     for name, file in zip(names, files):
         export_run(tmp_path, file, checkpoints=[name])

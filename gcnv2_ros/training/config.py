@@ -118,6 +118,9 @@ class ScheduleOptions:
         Decay of the exponential moving average of the weights; the average is what is validated and exported.
     validate_every, checkpoint_every
         In steps.
+    keep_every
+        In steps; such a checkpoint is kept as ``at_STEP.pt``, for a mean of several (`train-export --checkpoints`).
+        0 keeps none.
     """
 
     steps: int = 60000
@@ -133,6 +136,7 @@ class ScheduleOptions:
     average: float = 0.999
     validate_every: int = 2000
     checkpoint_every: int = 500
+    keep_every: int = 0
 
 
 @dataclass(frozen=True)

@@ -105,8 +105,8 @@ class Trainer:
     config
         What to train, on what, for how long.
     folder
-        Gets ``last.pt`` (the full state) and ``before_decay.pt`` (the state at the end of the constant rate). If it
-        holds a state already, the run continues from there.
+        Gets ``last.pt`` (the full state), ``before_decay.pt`` (the state at the end of the constant rate) and what
+        the schedule's `keep_every` asks for. If it holds a state already, the run continues from there.
     sources
         Pair sources with their shares.
     device
@@ -265,6 +265,8 @@ class Trainer:
                 self.history.append({"step": self.step, **validate(self.released_network())})
             if last or self.step % schedule.checkpoint_every == 0:
                 self.save()
+            if schedule.keep_every and self.step % schedule.keep_every == 0:
+                self.save(f"at_{self.step}.pt")
             if last:
                 break
 
