@@ -16,6 +16,7 @@ from gcnv2_ros.benchmarking.contenders import (
     OrbContender,
     OriginalContender,
     image_message,
+    threshold_for_as_many,
 )
 from gcnv2_ros.benchmarking.machine import forward_gflop
 from gcnv2_ros.benchmarking.node import against_forward
@@ -56,12 +57,26 @@ def create_gray(colour: np.ndarray) -> np.ndarray:
 
 def test_the_original_pipeline_finds_what_is_found_without_its_own_habits(colour: np.ndarray) -> None:
     weights = load_weights("default", model=MODEL)
-    decode = DecodeOptions(max_keypoints=200, score_threshold=0.05, smoothing=0.0, nms_radius=4, subpixel=False)
+    decode = DecodeOptions(
+        max_keypoints=200, score_threshold=0.05, smoothing=0.0, nms_radius=4, subpixel=False, candidates="all"
+    )
     original = OriginalContender(OPTIONS, weights, decode, score_threshold=0.05).run(image_message(colour)).features
     ours = NetworkContender(OPTIONS, weights, decode).run(image_message(colour)).features
     assert len(ours) > 20
     np.testing.assert_allclose(original.uv, ours.uv)
     np.testing.assert_allclose(original.response, ours.response, atol=1e-6)
+
+
+def test_the_original_pipeline_gets_a_threshold_that_leaves_it_as_many_keypoints(colour: np.ndarray) -> None:
+    weights = load_weights("default", model=MODEL)
+    decode = DecodeOptions(max_keypoints=1000)
+    threshold = threshold_for_as_many(OPTIONS, decode, [colour])
+    ours = NetworkContender(OPTIONS, weights, decode).run(image_message(colour)).features
+    original = (
+        OriginalContender(OPTIONS, weights, decode, score_threshold=threshold).run(image_message(colour)).features
+    )
+    assert len(ours) > 20
+    assert abs(len(original) - len(ours)) <= 2
 
 
 def test_orb_is_run_with_the_same_budget(colour: np.ndarray) -> None:

@@ -7,8 +7,8 @@ Every contender takes a bgr8 image message to a features message. Each stage is 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from typing import Any, Protocol
 
@@ -210,6 +210,35 @@ class OriginalContender:
 
     def close(self) -> None:
         """Nothing to free."""
+
+
+def threshold_for_as_many(
+    options: ExtractorOptions, decode: DecodeOptions, images: Sequence[NDArray[np.uint8]]
+) -> float:
+    """The score threshold with which the original pipeline is left with as many keypoints as the package finds.
+
+    What weights recommend may be meant for a smoothed score map and for its peaks alone. On the map as it is, it would
+    leave the original pipeline many times the points to sort and describe.
+
+    Parameters
+    ----------
+    options, decode
+        Of the package's extraction.
+    images
+        bgr8 images (H, W, 3), of which the median counts.
+    """
+    plain = replace(decode, score_threshold=0.0, smoothing=0.0, candidates="all")
+    thresholds = []
+    with create_extractor(options, decode) as extractor:
+        for image in images:
+            gray = converted_pixels(image_message(image), "mono")
+            extractor.decode_options = decode
+            found = len(extractor.extract(gray))
+            # Its suppression radius is the published one.
+            radius = resolved_radius(DecodeOptions(), options.input_size or (gray.shape[1], gray.shape[0]))
+            extractor.decode_options = replace(plain, nms_radius=radius, max_keypoints=max(found, 1))
+            thresholds.append(float(extractor.extract(gray).response[-1]))
+    return float(np.median(thresholds))
 
 
 class _OriginalModule(torch.nn.Module):

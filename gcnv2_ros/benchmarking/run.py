@@ -26,6 +26,7 @@ from .contenders import (
     OrbContender,
     OriginalContender,
     image_message,
+    threshold_for_as_many,
 )
 from .machine import describe_machine, forward_gflop, gemm_gflops
 
@@ -36,7 +37,8 @@ _WARM_UP_ROUNDS = 3
 # As between two frames of a camera: some engines' threads stay busy for a while, at the cost of whoever comes next.
 _PAUSE_SECONDS = 0.01
 _START_TIMEOUT_SECONDS = 300.0
-_ORIGINAL_THRESHOLD = 0.05
+# Images on which the original pipeline's threshold is found.
+_THRESHOLD_IMAGES = 8
 
 
 @dataclass(frozen=True)
@@ -101,6 +103,7 @@ def run_bench(
         ``left_out``. Times are milliseconds by the clock unless named otherwise.
     """
     messages = [image_message(image) for image in images]
+    some = images[:_THRESHOLD_IMAGES]
     report: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION,
         "options": asdict(options),
@@ -116,14 +119,14 @@ def run_bench(
         weights = load_weights(options.weights, model=model)
         for size in options.sizes:
             say(f"{model} at {size[0]}x{size[1]}")
-            contenders = _contenders(options, model, weights, size, report["left_out"], peers=True)
+            contenders = _contenders(options, model, weights, size, report["left_out"], some)
             report["runs"] += _measure(contenders, messages, options, model, size)
     model, size = options.models[0], options.sizes[0]
     weights = load_weights(options.weights, model=model)
     for budget in options.budgets:
         say(f"{budget} keypoints")
         chosen = replace(options, budgets=(budget,), engines=options.engines[:1])
-        contenders = _contenders(chosen, model, weights, size, report["left_out"], peers=True, threshold=0.0)
+        contenders = _contenders(chosen, model, weights, size, report["left_out"], some, threshold=0.0)
         report["by_budget"] += [
             {"budget": budget, **entry} for entry in _measure(contenders, messages, options, model, size)
         ]
@@ -178,8 +181,8 @@ def _contenders(
     weights: Weights,
     size: tuple[int, int],
     left_out: dict[str, str],
+    images: Sequence[NDArray[np.uint8]],
     *,
-    peers: bool,
     threshold: float | None = None,
 ) -> list[Contender]:
     decode = DecodeOptions(max_keypoints=options.budgets[0], score_threshold=threshold)
@@ -190,18 +193,16 @@ def _contenders(
             made.append(NetworkContender(chosen, weights, decode))
         except GCNv2Error as error:
             left_out[f"{model} {runtime} {precision}"] = str(error)
-    if peers:
-        original = _extractor_options(options, model, size, "torch", "fp32")
-        recommended = weights.metadata.score_threshold(*size)
-        made.append(
-            OriginalContender(
-                original,
-                weights,
-                decode,
-                score_threshold=_ORIGINAL_THRESHOLD if recommended is None else recommended,
-            )
+    original = _extractor_options(options, model, size, "torch", "fp32")
+    made.append(
+        OriginalContender(
+            original,
+            weights,
+            decode,
+            score_threshold=threshold_for_as_many(original, replace(decode, score_threshold=None), images),
         )
-        made.append(OrbContender(decode))
+    )
+    made.append(OrbContender(decode))
     return made
 
 
