@@ -23,7 +23,7 @@ from .checkpoint import load_checkpoint
 from .config import config_from_dict
 from .fold import add_normalisation, fold_normalisation
 from .pictures import find_photographs
-from .validation import INPUT_SIZES, Validation, extractor_of
+from .validation import CANDIDATES, INPUT_SIZES, Validation, extractor_of
 
 _KEYPOINTS_AT_THRESHOLD = {(640, 480): 1000, (320, 240): 500}
 _THRESHOLD_PICTURES = 40
@@ -70,7 +70,7 @@ def recommend_thresholds(
         decode = DecodeOptions(
             max_keypoints=wanted,
             score_threshold=0.0,
-            candidates="peaks",
+            candidates=CANDIDATES,
             nms_radius=nms_radius,
             smoothing=smoothing[f"{size[0]}x{size[1]}"],
         )
@@ -152,7 +152,7 @@ def export_run(
         model=config.model,
         score_thresholds=recommend_thresholds(network, pictures, radius, smoothing) if pictures else {},
         smoothing=smoothing,
-        candidates="peaks",
+        candidates=CANDIDATES,
         nms_radius=radius,
         input_sizes=INPUT_SIZES,
         training=training,

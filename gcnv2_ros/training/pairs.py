@@ -190,8 +190,8 @@ class PairDataset(Dataset[dict[str, Tensor]]):
         targets = []
         for view in (first, second):
             heights = np.minimum(view.scores / self.target.full_score, 1.0)
-            width = max(sigma, self.target.sigma_growth * view.magnification)
-            targets.append(draw_score_map(view.keypoints, heights, self.size, width))
+            deviation = max(sigma, self.target.sigma_growth * view.magnification)
+            targets.append(draw_score_map(view.keypoints, heights, self.size, deviation))
         return {
             "images": torch.from_numpy(np.stack([first.image, second.image])[:, None]),
             "targets": torch.from_numpy(np.stack(targets)[:, None]),

@@ -15,11 +15,14 @@ from ..extraction import DecodeOptions, Extractor, ExtractorOptions, create_extr
 from ..extraction.network import NetworkExtractor
 from ..extraction.runtimes import create_runtime
 from ..networks.common import FeatureNetwork
-from ..weights import Weights, WeightsMetadata
+from ..weights import Candidates, Weights, WeightsMetadata
 
 INPUT_SIZES = ((640, 480), (320, 240))
 _ROLLS = (45.0,)
-_DECODE = DecodeOptions(max_keypoints=500, score_threshold=0.0, candidates="peaks")
+CANDIDATES: Candidates = "peaks"
+"""How score maps are read that training makes; what is exported recommends the same."""
+
+_DECODE = DecodeOptions(max_keypoints=500, score_threshold=0.0, candidates=CANDIDATES)
 
 
 def extractor_of(network: FeatureNetwork, options: ExtractorOptions, decode: DecodeOptions | None = None) -> Extractor:
