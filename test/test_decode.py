@@ -234,10 +234,11 @@ def test_refinement_moves_at_most_half_a_pixel_and_not_at_edges_or_on_plateaus()
     assert not refine(np.ones((10, 10), np.float32), np.array([4]), np.array([4])).any()
 
 
-def grid_sample(dense: np.ndarray, grid: np.ndarray, *, align_corners: bool) -> np.ndarray:
+def grid_sample(dense: np.ndarray, grid: np.ndarray, *, align_corners: bool, mode: str = "bilinear") -> np.ndarray:
     sampled = torch.nn.functional.grid_sample(
         torch.from_numpy(dense)[None],
         torch.from_numpy(grid.astype(np.float32))[None, None],
+        mode=mode,
         padding_mode="border",
         align_corners=align_corners,
     )
@@ -255,20 +256,25 @@ def test_descriptors_are_sampled_as_torch_does(cells: tuple[int, int], channels_
     uv = rng.uniform(-0.5, size - 0.5, (200, 2)).astype(np.float32)
     half_pixel = sample_descriptors(given_map, uv, stride=16, sampling="half_pixel")
     np.testing.assert_allclose(half_pixel, grid_sample(dense, (2 * uv + 1) / size - 1, align_corners=False), atol=1e-4)
+    bicubic = sample_descriptors(given_map, uv, stride=16, sampling="bicubic")
+    expected = grid_sample(dense, (2 * uv + 1) / size - 1, align_corners=False, mode="bicubic")
+    np.testing.assert_allclose(bicubic, expected, atol=1e-4)
     legacy = sample_descriptors(given_map, uv, stride=16, sampling="legacy")
     np.testing.assert_allclose(legacy, grid_sample(dense, uv / (size / 2) - 1, align_corners=True), atol=1e-4)
 
 
-def test_the_centre_of_a_cell_reads_that_cell() -> None:
+@pytest.mark.parametrize("sampling", ["half_pixel", "bicubic"])
+def test_the_centre_of_a_cell_reads_that_cell(sampling: str) -> None:
     dense = np.random.default_rng(12).standard_normal((8, 5, 6)).astype(np.float32)
     uv = np.array([[16 * 4 + 7.5, 16 * 3 + 7.5], [7.5, 7.5], [16 * 5 + 7.5, 16 * 4 + 7.5]], np.float32)
-    sampled = sample_descriptors(dense, uv, stride=16, sampling="half_pixel")
+    sampled = sample_descriptors(dense, uv, stride=16, sampling=sampling)
     np.testing.assert_array_equal(sampled, [dense[:, 3, 4], dense[:, 0, 0], dense[:, 4, 5]])
 
 
-def test_no_keypoints_have_no_descriptors() -> None:
+@pytest.mark.parametrize("sampling", ["half_pixel", "bicubic", "legacy"])
+def test_no_keypoints_have_no_descriptors(sampling: str) -> None:
     sampled = sample_descriptors(
-        np.zeros((256, 3, 4), np.float32), np.zeros((0, 2), np.float32), stride=16, sampling="half_pixel"
+        np.zeros((256, 3, 4), np.float32), np.zeros((0, 2), np.float32), stride=16, sampling=sampling
     )
     assert sampled.shape == (0, 256)
 

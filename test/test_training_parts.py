@@ -12,17 +12,19 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gcnv2_ros.extraction.decode import sample_descriptors
 from gcnv2_ros.geometry import warp_homography
 from gcnv2_ros.networks import create_network
-from gcnv2_ros.training.config import ConfigError, ScheduleOptions, config_from_dict, load_config
+from gcnv2_ros.training.config import ConfigError, LossOptions, ScheduleOptions, config_from_dict, load_config
 from gcnv2_ros.training.correspondence import (
+    TrainedSampling,
     grid_positions,
     lookup_flow,
     sample_channels,
     sample_correspondences,
 )
 from gcnv2_ros.training.fold import add_normalisation, fold_normalisation
-from gcnv2_ros.training.loop import learning_rate
+from gcnv2_ros.training.loop import compute_losses, learning_rate
 from gcnv2_ros.training.losses import binarise, contrastive, relaxed_triplet, score_map_loss
 from gcnv2_ros.training.photometric import PhotometricOptions, motion_blur_kernel, photometric_change
 from gcnv2_ros.training.targets import draw_score_map, shi_tomasi_cells, suppress_weaker
@@ -158,6 +160,33 @@ def test_channels_at_a_cell_centre_are_those_of_the_cell() -> None:
     torch.testing.assert_close(sampled[0], dense[0, :, 2, 5])
     torch.testing.assert_close(sampled[1], dense[0, :, 0, 0])
     torch.testing.assert_close(sampled[2], (dense[0, :, 1, 3] + dense[0, :, 1, 4]) / 2)
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), sampling=st.sampled_from(["bicubic", "half_pixel"]))
+def test_training_reads_descriptors_as_decoding_does(seed: int, sampling: TrainedSampling) -> None:
+    rng = np.random.default_rng(seed)
+    width, height = (int(extent) for extent in rng.integers(1, 8, 2))
+    dense = rng.standard_normal((16, height, width)).astype(np.float32)
+    uv = rng.uniform(-0.5, (16 * width - 0.5, 16 * height - 0.5), (20, 2)).astype(np.float32)
+    trained = sample_channels(torch.from_numpy(dense)[None], torch.from_numpy(uv)[None], sampling=sampling)[0]
+    np.testing.assert_allclose(trained, sample_descriptors(dense, uv, stride=16, sampling=sampling), atol=1e-3)
+
+
+@pytest.mark.parametrize("sampling", ["bicubic", "half_pixel"])
+def test_the_losses_are_of_descriptors_read_as_configured(sampling: TrainedSampling) -> None:
+    generator = torch.Generator().manual_seed(0)
+    channels = torch.randn(2, 256, 4, 6, generator=generator)
+    logits = torch.randn(2, 1, 64, 96, generator=generator)
+    v, u = torch.meshgrid(torch.arange(64.0), torch.arange(96.0), indexing="ij")
+    queries = torch.rand(1, 30, 2, generator=generator) * torch.tensor([95.0, 63.0])
+    batch = {"flow": torch.stack([u, v], dim=-1)[None], "queries": queries}
+    _, codes = compute_losses(
+        channels, logits, torch.rand(2, 1, 64, 96), torch.ones(2, 1, 64, 96), batch, LossOptions(sampling=sampling)
+    )
+    first = torch.nn.functional.normalize(channels, dim=1)[0].numpy()
+    expected = sample_descriptors(first, queries[0].numpy(), stride=16, sampling=sampling)
+    np.testing.assert_allclose(codes, expected, atol=1e-4)
 
 
 def test_the_grid_of_step_one_is_every_pixel_and_of_step_sixteen_every_cell() -> None:

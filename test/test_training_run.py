@@ -301,6 +301,7 @@ def test_several_checkpoints_are_exported_as_their_mean(prepared: Path, tmp_path
         torch.testing.assert_close(value.double(), (states[0][name].double() + states[1][name].double()) / 2
                                    if value.is_floating_point() else states[1][name].double())  # fmt: skip
     metadata = export_run(tmp_path, tmp_path / "mean.safetensors", checkpoints=names)
+    assert metadata.sampling == config.loss.sampling == "bicubic"
     assert metadata.training["averaged_steps"] == [3, 8]
     files = [tmp_path / f"{name}.safetensors" for name in names]
     for name, file in zip(names, files):

@@ -40,7 +40,7 @@ def add_parsers(subparsers: Any) -> None:
     convert.add_argument("--model", default=None, help="network (default: the one that the shapes fit)")
     convert.add_argument(
         "--sampling",
-        choices=("half_pixel", "legacy"),
+        choices=("bicubic", "half_pixel", "legacy"),
         default=None,
         help="how descriptors are sampled (default: legacy for TorchScript archives, else half_pixel)",
     )

@@ -183,7 +183,7 @@ def run_train(arguments: argparse.Namespace) -> None:
         from ..training.validation import Validation
 
         pictures = [path for folder in config.data.validation for path in find_photographs(folder, split="validation")]
-        validation = Validation(pictures, nms_radius=round(config.target.suppression))
+        validation = Validation(pictures, nms_radius=round(config.target.suppression), sampling=config.loss.sampling)
         print("orb", json.dumps(validation.score("orb")), flush=True)
     writer = SummaryWriter(str(arguments.out / "tensorboard")) if trainer.rank == 0 else None
     warned: set[str] = set()

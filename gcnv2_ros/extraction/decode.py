@@ -41,6 +41,11 @@ _QUADRATIC_FIT = np.stack(
     )
 ).astype(np.float32)
 
+_CELLS_AT_ONCE = 1024
+_CUBIC_STEPS = np.arange(-1, 3)
+CUBIC = -0.75
+"""The parameter a of cubic convolution, see `sample_descriptors`."""
+
 
 @dataclass(frozen=True)
 class DecodeSettings:
@@ -232,8 +237,10 @@ def sample_descriptors(
     stride
         Network pixels per cell.
     sampling
-        ``half_pixel``: cell (i, j) is centred on ((j + 0.5) stride - 0.5, (i + 0.5) stride - 0.5), and beyond the
-        outermost centres the map continues constantly. ``legacy``: column u of an input W wide reads cell column
+        ``half_pixel``: bilinear; cell (i, j) is centred on ((j + 0.5) stride - 0.5, (i + 0.5) stride - 0.5), and
+        beyond the outermost centres the map continues constantly. ``bicubic``: the same with cubic convolution
+        (Keys, "Cubic Convolution Interpolation for Digital Image Processing", 1981, eq. 4 with a = -0.75, as torch and
+        OpenCV have it). ``legacy``: column u of an input W wide reads cell column
         u / W * (w - 1), which is what the original pipeline's grid, u / (W / 2) - 1 with corners aligned, amounts to.
 
     Returns
@@ -243,28 +250,44 @@ def sample_descriptors(
     """
     channels, height, width = dense.shape
     cells = np.ascontiguousarray(dense.transpose(1, 2, 0)).reshape(height * width, channels)
-    column, right = _cells_and_rest(uv[:, 0], width, stride, sampling)
-    row, down = _cells_and_rest(uv[:, 1], height, stride, sampling)
-    across, along = min(width - 1, 1), width * min(height - 1, 1)
-    corners = np.add.outer(row * width + column, np.array((0, across, along, across + along)))
-    weights = np.empty((len(uv), 1, 4), np.float32)
-    weights[:, 0, 3] = right * down
-    weights[:, 0, 2] = down - weights[:, 0, 3]
-    weights[:, 0, 1] = right - weights[:, 0, 3]
-    weights[:, 0, 0] = 1 - right - weights[:, 0, 2]
-    return np.matmul(weights, cells.take(corners, axis=0))[:, 0]
+    taps = _cubic_taps if sampling == "bicubic" else _linear_taps
+    column, across = taps(_in_cells(uv[:, 0], width, stride, sampling), width)
+    row, along = taps(_in_cells(uv[:, 1], height, stride, sampling), height)
+    weights = (along[:, :, None] * across[:, None, :]).reshape(len(uv), 1, column.shape[1] ** 2)
+    corners = (row[:, :, None] * width + column[:, None, :]).reshape(len(uv), column.shape[1] ** 2)
+    sampled = np.empty((len(uv), 1, channels), np.float32)
+    # Few at a time, so that the cells that are read out for them are still in the cache when they are summed.
+    step = _CELLS_AT_ONCE // weights.shape[2]
+    for start in range(0, len(uv), step):
+        part = slice(start, start + step)
+        np.matmul(weights[part], cells.take(corners[part], axis=0), out=sampled[part])
+    return sampled[:, 0]
 
 
-def _cells_and_rest(
-    position: NDArray[np.float32], cells: int, stride: int, sampling: Sampling
-) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
-    """Along one direction: the cell before each position, and how far beyond its centre it is, in cells."""
+def _in_cells(position: NDArray[np.float32], cells: int, stride: int, sampling: Sampling) -> NDArray[np.float32]:
+    """Along one direction: positions in cells, the centre of the first one being 0."""
     if sampling == "legacy":
-        place = position * np.float32((cells - 1) / (cells * stride))
-    else:
-        place = (position + np.float32(0.5)) * np.float32(1 / stride) - np.float32(0.5)
-    np.maximum(place, 0, out=place)
-    np.minimum(place, cells - 1, out=place)
+        return position * np.float32((cells - 1) / (cells * stride))
+    return (position + np.float32(0.5)) * np.float32(1 / stride) - np.float32(0.5)
+
+
+def _linear_taps(place: NDArray[np.float32], cells: int) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
+    """Along one direction: for each of N positions the two cells that bilinear interpolation reads, and their weights.
+
+    Both (N, 2).
+    """
+    place = np.clip(place, 0, cells - 1)
     # A map one cell wide or high has no second column or row; its weight is 0 then.
     first = np.minimum(place.astype(np.intp), max(cells - 2, 0))
-    return first, place - first.astype(np.float32)
+    rest = place - first.astype(np.float32)
+    return np.column_stack((first, np.minimum(first + 1, cells - 1))), np.column_stack((1 - rest, rest))
+
+
+def _cubic_taps(place: NDArray[np.float32], cells: int) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
+    """The same for cubic convolution: the four cells about each position, the outermost standing for those beyond."""
+    first = np.floor(place)
+    distances = np.abs((place - first)[:, None] - _CUBIC_STEPS.astype(np.float32))
+    taps = np.clip(first.astype(np.intp)[:, None] + _CUBIC_STEPS, 0, cells - 1)
+    near = (np.float32(CUBIC + 2) * distances - np.float32(CUBIC + 3)) * distances * distances + 1
+    far = np.float32(CUBIC) * (((distances - 5) * distances + 8) * distances - 4)
+    return taps, np.where(distances <= 1, near, far)

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import yaml
 
 from ..errors import GCNv2Error
+from .correspondence import TrainedSampling
 from .pairs import TargetOptions
 from .photometric import PhotometricOptions
 from .warps import WarpOptions
@@ -58,6 +59,9 @@ class LossOptions:
     ----------
     descriptor
         ``contrastive``, or ``triplet`` as in the GCNv2 paper.
+    sampling
+        How descriptors are read from the dense map, in training and with the weights that are exported: ``bicubic``,
+        or ``half_pixel``, which is bilinear.
     temperature, relaxed_weight
         Of the contrastive loss; the second is the weight of the same loss on the codes before the sign.
     margin
@@ -79,6 +83,7 @@ class LossOptions:
     """
 
     descriptor: Literal["contrastive", "triplet"] = "contrastive"
+    sampling: TrainedSampling = "bicubic"
     temperature: float = 0.06
     relaxed_weight: float = 0.3
     margin: float = 1.0
@@ -111,9 +116,9 @@ class ScheduleOptions:
     muon_learning_rate
         Of Muon; it rises and falls with the other.
     precision
-        Of the network's forward and backward pass and of Muon's orthogonalisation: ``fp32``, or ``bf16``, where
-        weights, losses and the optimisers' states stay in fp32. bf16 is faster on GPUs and on processors with
-        AVX512-BF16 or AMX, and far slower on others.
+        Of the network's forward and backward pass, of the descriptors' similarities and of Muon's orthogonalisation:
+        ``fp32``, or ``bf16``, where weights, losses and the optimisers' states stay in fp32. bf16 is faster on GPUs and
+        on processors with AVX512-BF16 or AMX, and far slower on others.
     average
         Decay of the exponential moving average of the weights; the average is what is validated and exported.
     validate_every, checkpoint_every

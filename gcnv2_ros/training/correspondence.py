@@ -7,11 +7,16 @@ It does not know whether the flow came from a homography, from depth and pose, o
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
 
+from ..extraction.decode import CUBIC
 from ..networks.common import STRIDE
+
+TrainedSampling = Literal["bicubic", "half_pixel"]
+"""How descriptors can be read from the dense map in training."""
 
 
 @dataclass(frozen=True)
@@ -77,8 +82,8 @@ def grid_positions(size: tuple[int, int], step: int, *, device: torch.device | N
     return torch.stack([u.flatten(), v.flatten()], dim=1)
 
 
-def sample_channels(dense: Tensor, uv: Tensor) -> Tensor:
-    """Sample dense stride-16 channels bilinearly at pixel positions.
+def sample_channels(dense: Tensor, uv: Tensor, *, sampling: TrainedSampling = "half_pixel") -> Tensor:
+    """Sample dense stride-16 channels at pixel positions.
 
     Parameters
     ----------
@@ -86,19 +91,42 @@ def sample_channels(dense: Tensor, uv: Tensor) -> Tensor:
         (B, C, H / 16, W / 16); the cell (i, j) is centred on pixel (16 j + 7.5, 16 i + 7.5).
     uv
         (B, N, 2) pixels; NaN gives zeros.
+    sampling
+        As `gcnv2_ros.extraction.decode.sample_descriptors` understands it.
 
     Returns
     -------
     torch.Tensor
         (B, N, C).
     """
-    extent = torch.tensor([dense.shape[3], dense.shape[2]], device=uv.device) * STRIDE
-    grid = (2 * torch.nan_to_num(uv, nan=-1e6) + 1) / extent - 1
     missing = torch.isnan(uv[..., 0])
-    sampled = torch.nn.functional.grid_sample(
-        dense, grid[:, None], mode="bilinear", padding_mode="border", align_corners=False
-    )
-    return sampled[:, :, 0].transpose(1, 2).masked_fill(missing[..., None], 0.0)
+    place = (torch.nan_to_num(uv, nan=0.0).float() + 0.5) / STRIDE - 0.5
+    # As a product with the weights of all cells, of which few are not zero, this is several times faster on a CPU than
+    # grid_sample, whose derivative of the bicubic kind is slow. In half precision signs would change.
+    with torch.autocast(dense.device.type, enabled=False):
+        along = _cell_weights(place[..., 1], dense.shape[2], sampling)
+        across = _cell_weights(place[..., 0], dense.shape[3], sampling)
+        weights = (along[..., :, None] * across[..., None, :]).flatten(2)
+        sampled = weights @ dense.float().flatten(2).transpose(1, 2)
+    return sampled.masked_fill(missing[..., None], 0.0)
+
+
+def _cell_weights(place: Tensor, cells: int, sampling: TrainedSampling) -> Tensor:
+    """Along one direction: the weights (B, N, `cells`) of cells at positions (B, N), which are in cells."""
+    first = place.floor()
+    rest = place - first
+    if sampling == "bicubic":
+        steps = torch.arange(-1, 3, device=place.device)
+        distance = (rest[..., None] - steps).abs()
+        near = ((CUBIC + 2) * distance - (CUBIC + 3)) * distance * distance + 1
+        far = CUBIC * (((distance - 5) * distance + 8) * distance - 4)
+        weights = torch.where(distance <= 1, near, far)
+    else:
+        steps = torch.arange(0, 2, device=place.device)
+        weights = torch.stack([1 - rest, rest], dim=-1)
+    # The outermost cells stand for those beyond them.
+    taps = (first[..., None].long() + steps).clamp(0, cells - 1)
+    return torch.zeros(*place.shape, cells, device=place.device).scatter_add_(-1, taps, weights)
 
 
 def lookup_flow(flow: Tensor, uv: Tensor) -> Tensor:
@@ -133,7 +161,13 @@ def lookup_flow(flow: Tensor, uv: Tensor) -> Tensor:
 
 
 def sample_correspondences(
-    dense_a: Tensor, dense_b: Tensor, flow: Tensor, queries: Tensor, *, distractor_step: int = 0
+    dense_a: Tensor,
+    dense_b: Tensor,
+    flow: Tensor,
+    queries: Tensor,
+    *,
+    distractor_step: int = 0,
+    sampling: TrainedSampling = "half_pixel",
 ) -> Correspondences:
     """Sample both images' dense channels at corresponding positions.
 
@@ -147,6 +181,8 @@ def sample_correspondences(
         (B, Q, 2) pixels of the first images, e.g. keypoints, or `grid_positions` expanded over the batch.
     distractor_step
         Adds the grid of this step to the database, as positions that belong to no query; 0 adds none.
+    sampling
+        How the channels are sampled, see `sample_channels`.
     """
     truth = lookup_flow(flow, queries)
     query_valid = ~torch.isnan(truth[..., 0])
@@ -158,8 +194,8 @@ def sample_correspondences(
     return Correspondences(
         query_uv=queries,
         database_uv=database_uv,
-        query=sample_channels(dense_a, torch.where(query_valid[..., None], queries, torch.nan)),
-        database=sample_channels(dense_b, database_uv),
+        query=sample_channels(dense_a, torch.where(query_valid[..., None], queries, torch.nan), sampling=sampling),
+        database=sample_channels(dense_b, database_uv, sampling=sampling),
         query_valid=query_valid,
         database_valid=~torch.isnan(database_uv[..., 0]),
     )

@@ -18,7 +18,7 @@ from torch import Tensor
 from ..extraction import DecodeOptions, ExtractorOptions
 from ..networks import create_network
 from ..networks.common import FeatureNetwork
-from ..weights import WeightsMetadata, save_weights
+from ..weights import Sampling, WeightsMetadata, save_weights
 from .checkpoint import load_checkpoint
 from .config import config_from_dict
 from .fold import add_normalisation, fold_normalisation
@@ -31,7 +31,7 @@ _SMOOTHINGS = (0.0, 0.7, 1.0, 1.3, 1.6, 2.0)
 
 
 def recommend_decoding(
-    network: FeatureNetwork, pictures: Sequence[Path], *, radii: Sequence[int]
+    network: FeatureNetwork, pictures: Sequence[Path], *, radii: Sequence[int], sampling: Sampling
 ) -> tuple[int, dict[str, float]]:
     """How the score map is read so that the validation pairs are matched most accurately.
 
@@ -42,7 +42,7 @@ def recommend_decoding(
     smoothing : dict
         The best smoothing with it, per input size.
     """
-    validation = Validation(list(pictures))
+    validation = Validation(list(pictures), sampling=sampling)
     accuracy = {
         size: validation.accuracy_by_decoding(network, size, radii=radii, smoothings=_SMOOTHINGS)
         for size in INPUT_SIZES
@@ -147,9 +147,12 @@ def export_run(
     smoothing: dict[str, float] = {}
     if pictures:
         # Training keeps keypoints apart by the one; close peaks may differ by a pixel from view to view.
-        radius, smoothing = recommend_decoding(network, pictures, radii=(radius, max(radius - 1, 1)))
+        radius, smoothing = recommend_decoding(
+            network, pictures, radii=(radius, max(radius - 1, 1)), sampling=config.loss.sampling
+        )
     metadata = WeightsMetadata(
         model=config.model,
+        sampling=config.loss.sampling,
         score_thresholds=recommend_thresholds(network, pictures, radius, smoothing) if pictures else {},
         smoothing=smoothing,
         candidates=CANDIDATES,

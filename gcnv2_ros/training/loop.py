@@ -283,7 +283,7 @@ class Trainer:
         self.heads.train()
         with torch.autocast(self.device.type, torch.bfloat16, enabled=schedule.precision == "bf16"):
             channels, logits = self.heads(images)
-        losses, codes = compute_losses(channels.float(), logits.float(), targets, valid, batch, self.config.loss)
+            losses, codes = compute_losses(channels.float(), logits.float(), targets, valid, batch, self.config.loss)
         self.network.zero_grad(set_to_none=True)
         losses["loss"].backward()
         nn.utils.clip_grad_norm_(self.network.parameters(), schedule.clip)
@@ -340,7 +340,12 @@ def compute_losses(
     """
     first, second = nn.functional.normalize(channels, dim=1).chunk(2)
     pairs = sample_correspondences(
-        first, second, batch["flow"], batch["queries"], distractor_step=options.distractor_step
+        first,
+        second,
+        batch["flow"],
+        batch["queries"],
+        distractor_step=options.distractor_step,
+        sampling=options.sampling,
     )
     losses: dict[str, Tensor] = {}
     if options.descriptor == "contrastive":

@@ -45,7 +45,7 @@ def contrastive(
     encode = binarise if binary else relax
     channels = pairs.query.shape[-1]
     query, database = encode(pairs.query), encode(pairs.database)
-    similarity = pairs.similarity(query, database, across_batch=across_batch) / (channels * temperature)
+    similarity = pairs.similarity(query, database, across_batch=across_batch).float() / (channels * temperature)
     neutral = pairs.neutral(radius, across_batch=across_batch)
     valid = pairs.query_valid
     batch, queries = valid.shape

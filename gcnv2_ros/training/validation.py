@@ -15,7 +15,7 @@ from ..extraction import DecodeOptions, Extractor, ExtractorOptions, create_extr
 from ..extraction.network import NetworkExtractor
 from ..extraction.runtimes import create_runtime
 from ..networks.common import FeatureNetwork
-from ..weights import Candidates, Weights, WeightsMetadata
+from ..weights import Candidates, Sampling, Weights, WeightsMetadata
 
 INPUT_SIZES = ((640, 480), (320, 240))
 _ROLLS = (45.0,)
@@ -25,14 +25,21 @@ CANDIDATES: Candidates = "peaks"
 _DECODE = DecodeOptions(max_keypoints=500, score_threshold=0.0, candidates=CANDIDATES)
 
 
-def extractor_of(network: FeatureNetwork, options: ExtractorOptions, decode: DecodeOptions | None = None) -> Extractor:
+def extractor_of(
+    network: FeatureNetwork,
+    options: ExtractorOptions,
+    decode: DecodeOptions | None = None,
+    *,
+    sampling: Sampling = "half_pixel",
+) -> Extractor:
     """An extractor for a network in memory, e.g. one in training. It runs a copy of the network, always in torch.
 
-    The other runtimes refuse weights without a file, by whose SHA-256 they keep what they make of them.
+    The other runtimes refuse weights without a file, by whose SHA-256 they keep what they make of them. `sampling` is
+    how the network was trained to be read.
     """
     options = replace(options, runtime="torch")
     state = {name: tensor.detach().cpu() for name, tensor in network.state_dict().items()}
-    weights = Weights(state, WeightsMetadata(network.name), "", Path("in-memory"))
+    weights = Weights(state, WeightsMetadata(network.name, sampling=sampling), "", Path("in-memory"))
     return NetworkExtractor(options, weights, create_runtime(options, weights), decode or DecodeOptions())
 
 
@@ -49,9 +56,19 @@ class Validation:
         Number of random pairs; a third as many are made with a roll of 45 degrees and nothing else.
     nms_radius
         Suppression radius in network pixels; None: the published choice, which grows with the input size.
+    sampling
+        How the networks that are scored read descriptors from the dense map.
     """
 
-    def __init__(self, pictures: list[Path], *, count: int = 24, nms_radius: int | None = None) -> None:
+    def __init__(
+        self,
+        pictures: list[Path],
+        *,
+        count: int = 24,
+        nms_radius: int | None = None,
+        sampling: Sampling = "half_pixel",
+    ) -> None:
+        self._sampling: Sampling = sampling
         self._decode = replace(_DECODE, nms_radius=nms_radius)
         options = SyntheticOptions()
         self.pairs: dict[str, list[HomographyPair]] = {
@@ -78,7 +95,7 @@ class Validation:
         """
         options = ExtractorOptions(model=network.name, input_width=size[0], input_height=size[1])
         accuracy = {}
-        with extractor_of(network, options) as extractor:
+        with extractor_of(network, options, sampling=self._sampling) as extractor:
             for radius, smoothing in itertools.product(radii, smoothings):
                 extractor.decode_options = replace(self._decode, nms_radius=radius, smoothing=smoothing)
                 accuracy[radius, smoothing] = _mean_accuracy(self._scores(extractor, "random"))
@@ -98,7 +115,7 @@ class Validation:
             if network is None:
                 extractor = create_extractor(options, self._decode)
             else:
-                extractor = extractor_of(network, options, self._decode)
+                extractor = extractor_of(network, options, self._decode, sampling=self._sampling)
             suffix = f"{size[0]}x{size[1]}"
             with extractor:
                 for name in self.pairs:
