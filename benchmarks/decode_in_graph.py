@@ -40,7 +40,7 @@ from gcnv2_ros.features import pack_descriptors
 from gcnv2_ros.files import atomic_write
 from gcnv2_ros.networks import create_network
 from gcnv2_ros.sequences import open_sequence
-from gcnv2_ros.weights import Weights, load_weights
+from gcnv2_ros.weights import Sampling, Weights, load_weights
 
 _ENGINES = (("openvino", "int8"), ("openvino", "fp32"), ("onnxruntime", "fp32"))
 _WARM_UP_ROUNDS = 3
@@ -52,12 +52,13 @@ Run = Callable[[NDArray[np.float32]], Decoded]
 
 
 class DecodingNetwork(torch.nn.Module):
-    """A network with decoding behind it, for one image of fixed size."""
+    """A network with decoding behind it, for one image of fixed size; `sampling` is that of its weights."""
 
-    def __init__(self, network: torch.nn.Module, settings: DecodeSettings) -> None:
+    def __init__(self, network: torch.nn.Module, settings: DecodeSettings, sampling: Sampling) -> None:
         super().__init__()
         self.network = network
         self.settings = settings
+        self.mode = "bicubic" if sampling == "bicubic" else "bilinear"
 
     def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """float32 (1, 1, H, W) to uint8 (K, 32), float32 (K, 2) and (K,); what is no keypoint has the score 0."""
@@ -72,9 +73,9 @@ class DecodingNetwork(torch.nn.Module):
         score, place = torch.topk(peaked.flatten(), self.settings.max_keypoints)
         uv = torch.stack((place % width, place // width), dim=1).to(torch.float32)
         grid = (2.0 * uv + 1.0) / torch.tensor([width, height]) - 1.0
-        channels = torch.nn.functional.grid_sample(dense, grid[None, None], padding_mode="border", align_corners=False)[
-            0, :, 0
-        ]
+        channels = torch.nn.functional.grid_sample(
+            dense, grid[None, None], mode=self.mode, padding_mode="border", align_corners=False
+        )[0, :, 0]
         powers = torch.tensor([128.0, 64.0, 32.0, 16.0, 8.0, 4.0, 2.0, 1.0])
         bits = (channels > 0).to(torch.float32).reshape(32, 8, -1)
         return (bits * powers[:, None]).sum(dim=1).t().to(torch.uint8), uv, score
@@ -84,7 +85,7 @@ def exported(weights: Weights, model: str, settings: DecodeSettings, shape: tupl
     """The network with decoding in it, as ONNX of fixed size."""
     network = create_network(model)
     network.load_state_dict(weights.state_dict)
-    whole = DecodingNetwork(network, settings).eval()
+    whole = DecodingNetwork(network, settings, weights.metadata.sampling).eval()
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         # Tracing warns of being old, and of sizes taken as constants, as they are meant to be.
         warnings.simplefilter("ignore")
