@@ -33,11 +33,11 @@ $(BIN)/python:
 # torch goes first and by its exact version: left to the resolver, a range takes a build with gigabytes of CUDA.
 $(VENV)/.environment: setup.py package.xml constraints.txt | $(BIN)/python
 	$(PIP_INSTALL) torch==2.13.0
-	$(PIP_INSTALL) --no-build-isolation --editable ".[ros,room,openvino]"
+	$(PIP_INSTALL) --no-build-isolation --editable ".[ros,room,openvino,numba]"
 	touch $@
 
 $(VENV)/.test-environment: $(VENV)/.environment
-	$(PIP_INSTALL) --no-build-isolation --editable ".[ros,room,onnx,openvino,train,evaluate,odometry,colmap,view,test]"
+	$(PIP_INSTALL) --no-build-isolation --editable ".[ros,room,onnx,openvino,numba,train,evaluate,odometry,colmap,view,test]"
 	touch $@
 
 clean:  ## remove the virtual environment and what builds leave behind

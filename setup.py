@@ -79,6 +79,7 @@ setup(
         "colmap": ["pycolmap>=4.0"],
         "evaluate": ["evo>=1.28", "matplotlib", "tqdm"],
         "odometry": ["gtsam>=4.2"],
+        "numba": ["numba>=0.57"],
         "onnx": ["onnx>=1.15", "onnxruntime>=1.17"],
         "openvino": ["onnx>=1.15", "openvino>=2024.0"],
         "room": ["scikit-image>=0.22"],

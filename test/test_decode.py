@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -11,8 +12,22 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gcnv2_ros.extraction import kernels
 from gcnv2_ros.extraction.decode import DecodeSettings, find_keypoints, refine, sample_descriptors, smooth, spread
 from gcnv2_ros.extraction.suppression import Scratch, suppress
+
+
+@pytest.fixture(autouse=True, scope="module", params=["numpy", "numba"])
+def implementation(request: pytest.FixtureRequest) -> Iterator[None]:
+    """All of this holds with the loops in NumPy and, where it is installed, with those that numba compiles."""
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param == "numpy":
+            patch.setattr(kernels, "compiled", lambda: None)
+        else:
+            pytest.importorskip("numba", exc_type=ImportError)
+            assert kernels.compiled() is not None
+        yield
+
 
 PLAIN = DecodeSettings(
     max_keypoints=1000,
@@ -315,6 +330,9 @@ def test_the_slope_of_a_peak_holds_keypoints_only_where_all_pixels_are_candidate
 def test_smoothing_keeps_range_order_and_what_is_uniform(seed: int, deviation: float) -> None:
     scores = np.random.default_rng(seed).random((37, 53), dtype=np.float32)
     smoothed = smooth(scores, deviation)
+    scratch = Scratch()
+    smooth(scores.T, deviation, scratch=scratch)
+    np.testing.assert_array_equal(smooth(scores, deviation, scratch=scratch), smoothed)
     assert smoothed.shape == scores.shape
     assert smoothed.dtype == np.float32
     assert scores.min() - 1e-6 <= smoothed.min() <= smoothed.max() <= scores.max() + 1e-6

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-_LIBRARIES = ("torch", "onnxruntime", "openvino", "numpy", "opencv-python-headless", "opencv-python")
+_LIBRARIES = ("torch", "onnxruntime", "openvino", "numba", "numpy", "opencv-python-headless", "opencv-python")
 _GEMM_SIDE = 1024
 _GEMM_ROUNDS = 8
 

@@ -17,6 +17,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from . import kernels
+from .kernels import CUBIC
 from .suppression import Scratch, suppress
 
 if TYPE_CHECKING:
@@ -43,8 +45,6 @@ _QUADRATIC_FIT = np.stack(
 
 _CELLS_AT_ONCE = 1024
 _CUBIC_STEPS = np.arange(-1, 3)
-CUBIC = -0.75
-"""The parameter a of cubic convolution, see `sample_descriptors`."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ def find_keypoints(
     keep
         Called with float32 (N, 2) refined positions, tells which may be keypoints (the mask); None: all.
     scratch
-        Memory kept from call to call; see `suppress`.
+        Memory kept from call to call; see `smooth` and `suppress`.
 
     Returns
     -------
@@ -94,7 +94,7 @@ def find_keypoints(
     height, width = scores.shape
     border = settings.border
     if settings.smoothing:
-        scores = smooth(scores, settings.smoothing)
+        scores = smooth(scores, settings.smoothing, scratch=scratch)
 
     def position(columns: NDArray[np.intp], rows: NDArray[np.intp]) -> NDArray[np.float32]:
         uv = np.empty((len(columns), 2), np.float32)
@@ -133,7 +133,7 @@ def find_keypoints(
     return Keypoints(position(columns, rows), scores[rows, columns])
 
 
-def smooth(scores: NDArray[np.float32], deviation: float) -> NDArray[np.float32]:
+def smooth(scores: NDArray[np.float32], deviation: float, *, scratch: Scratch | None = None) -> NDArray[np.float32]:
     """A score map blurred on the scale of its square root.
 
     The detector says of each pixel by itself how likely a keypoint lies there. About a corner that it is not sure of,
@@ -146,6 +146,8 @@ def smooth(scores: NDArray[np.float32], deviation: float) -> NDArray[np.float32]
         float32 (H, W) in [0, 1].
     deviation
         Standard deviation of the Gaussian in pixels; positive.
+    scratch
+        If given, the result lies in memory of it and is valid until its next use.
 
     Returns
     -------
@@ -153,8 +155,10 @@ def smooth(scores: NDArray[np.float32], deviation: float) -> NDArray[np.float32]
         float32 (H, W) in [0, 1].
     """
     reach = 2 * math.ceil(2.5 * deviation) + 1
-    root = cv2.GaussianBlur(cv2.sqrt(scores), (reach, reach), deviation)
-    return np.asarray(cv2.multiply(root, root), np.float32)
+    root, blurred = (Scratch() if scratch is None else scratch).maps(scores.shape)
+    cv2.sqrt(scores, dst=root)
+    cv2.GaussianBlur(root, (reach, reach), deviation, dst=blurred)
+    return np.asarray(cv2.multiply(blurred, blurred, dst=root), np.float32)
 
 
 def spread(cell: NDArray[np.integer], *, share: int, limit: int) -> NDArray[np.intp]:
@@ -203,6 +207,10 @@ def refine(scores: NDArray[np.float32], columns: NDArray[np.intp], rows: NDArray
         float32 (N, 2), column and row offsets, each at most half a pixel. 0 at the map's edges, and where the surface
         has no maximum.
     """
+    if (loops := kernels.compiled()) is not None:
+        found = np.empty((len(columns), 2), np.float32)
+        loops.refine(np.ascontiguousarray(scores), columns, rows, found)
+        return found
     height, width = scores.shape
     inside = (columns > 0) & (columns < width - 1) & (rows > 0) & (rows < height - 1)
     centre = np.where(inside, rows * width + columns, 0)
@@ -250,9 +258,14 @@ def sample_descriptors(
     """
     channels, height, width = dense.shape
     cells = np.ascontiguousarray(dense.transpose(1, 2, 0)).reshape(height * width, channels)
+    x, y = _in_cells(uv[:, 0], width, stride, sampling), _in_cells(uv[:, 1], height, stride, sampling)
+    if (loops := kernels.compiled()) is not None:
+        combined = np.empty((len(uv), channels), np.float32)
+        loops.sample(cells, width, x, y, sampling == "bicubic", combined)
+        return combined
     taps = _cubic_taps if sampling == "bicubic" else _linear_taps
-    column, across = taps(_in_cells(uv[:, 0], width, stride, sampling), width)
-    row, along = taps(_in_cells(uv[:, 1], height, stride, sampling), height)
+    column, across = taps(x, width)
+    row, along = taps(y, height)
     weights = (along[:, :, None] * across[:, None, :]).reshape(len(uv), 1, column.shape[1] ** 2)
     corners = (row[:, :, None] * width + column[:, None, :]).reshape(len(uv), column.shape[1] ** 2)
     sampled = np.empty((len(uv), 1, channels), np.float32)
@@ -286,8 +299,15 @@ def _linear_taps(place: NDArray[np.float32], cells: int) -> tuple[NDArray[np.int
 def _cubic_taps(place: NDArray[np.float32], cells: int) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
     """The same for cubic convolution: the four cells about each position, the outermost standing for those beyond."""
     first = np.floor(place)
-    distances = np.abs((place - first)[:, None] - _CUBIC_STEPS.astype(np.float32))
+    rest = place - first
+    left = 1 - rest
     taps = np.clip(first.astype(np.intp)[:, None] + _CUBIC_STEPS, 0, cells - 1)
-    near = (np.float32(CUBIC + 2) * distances - np.float32(CUBIC + 3)) * distances * distances + 1
-    far = np.float32(CUBIC) * (((distances - 5) * distances + 8) * distances - 4)
-    return taps, np.where(distances <= 1, near, far)
+    a = np.float32(CUBIC)
+    return taps, np.column_stack(
+        (
+            a * rest * left * left,
+            ((a + 2) * rest - (a + 3)) * rest * rest + 1,
+            ((a + 2) * left - (a + 3)) * left * left + 1,
+            a * left * rest * rest,
+        )
+    )

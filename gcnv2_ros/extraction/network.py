@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..features import DESCRIPTOR_BYTES, Features, pack_descriptors
+from . import kernels
 from .decode import DecodeSettings, Keep, find_keypoints, sample_descriptors
 from .extractor import Extractor, Image, Mask, marked
 from .options import DecodeOptions, ExtractorOptions, resolved_border, resolved_radius
@@ -54,6 +55,8 @@ class NetworkExtractor(Extractor):
         self._weights_name, self._weights_sha256 = weights.path.name, weights.sha256
         self._runtime = runtime
         self._scratch = Scratch()
+        # So that the first frame does not wait for it.
+        kernels.compiled()
 
     @property
     def info(self) -> ModelInfo:

@@ -9,6 +9,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from . import kernels
+
 Accept = Callable[[NDArray[np.intp], NDArray[np.intp]], NDArray[np.bool_]]
 
 # Deciding over the whole map costs about as much as visiting one in so many of its pixels one by one.
@@ -23,13 +25,20 @@ _LARGEST_POSITION = 2**_POSITION_BITS - 1
 
 
 class Scratch:
-    """Memory that `suppress` uses and a caller may keep between calls: fresh memory costs more than the work in it.
+    """Memory that decoding uses and a caller may keep between calls: fresh memory costs more than the work in it.
 
     Not to be used by two calls at the same time.
     """
 
     def __init__(self) -> None:
         self._reserved: tuple[tuple[int, int], int] | None = None
+        self._maps = (np.zeros((0, 0), np.float32), np.zeros((0, 0), np.float32))
+
+    def maps(self, shape: tuple[int, int]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Two float32 arrays of `shape` that `suppress` does not use; their content is undefined."""
+        if self._maps[0].shape != shape:
+            self._maps = (np.zeros(shape, np.float32), np.zeros(shape, np.float32))
+        return self._maps
 
     def reserve(self, shape: tuple[int, int], radius: int) -> None:
         """Have arrays of `shape`, and `removed` with a frame of `radius`.
@@ -81,6 +90,10 @@ def suppress(
     columns, rows : numpy.ndarray
         intp (N,), in the order of visits.
     """
+    if peaks_only and (loops := kernels.compiled()) is not None:
+        # Without numpy's cost per step the plain method is the fastest, and needs no limit.
+        positions = loops.suppress_peaks(np.ascontiguousarray(scores), np.float32(threshold), radius)
+        return _columns_rows(positions, scores.shape[1])
     # A pixel that ranks before all others of its neighbourhood is kept, whatever happens elsewhere. All such pixels are
     # found at once by a running maximum, their neighbourhoods are removed, and what is left is decided in the same way,
     # round by round; the few pixels that are undecided then are visited one by one. `values` holds no scores of removed

@@ -12,7 +12,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ..extraction.decode import CUBIC
+from ..extraction.kernels import CUBIC
 from ..networks.common import STRIDE
 
 TrainedSampling = Literal["bicubic", "half_pixel"]

@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Decoding's inner loops, compiled by numba. `suppression` and `decode` hold the same in NumPy, for where it is absent.
+
+Importing this compiles, or takes what an earlier import has compiled and kept. No function holds the GIL.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+from .kernels import CUBIC
+
+_SMALLEST_PROBABILITY = np.float32(1e-7)
+_LARGEST_PROBABILITY = np.float32(1 - 1e-7)
+_LARGEST_SHIFT = 0.5
+
+
+def _compiled(signature: str, **options: Any) -> Callable[[Any], Any]:
+    options = {"nogil": True, "error_model": "numpy", **options}
+
+    def compile_function(function: Any) -> Any:
+        try:
+            return numba.njit(signature, cache=True, **options)(function)
+        except RuntimeError:
+            # Neither beside this file nor in the user's cache folder can anything be kept.
+            return numba.njit(signature, **options)(function)
+
+    return compile_function
+
+
+@_compiled("int64[::1](float32[:, ::1], float32, int64)")
+def suppress_peaks(scores: NDArray[np.float32], threshold: np.float32, radius: int) -> NDArray[np.int64]:
+    """`suppression.suppress` with `peaks_only`: the flat positions of all kept pixels, in the order of visits."""
+    height, width = scores.shape
+    bits = scores.view(np.int32)
+    # The bits of positive floats rank as the floats do; negated, the highest score comes first, equal ones by position.
+    keys = np.empty(height * width, np.int64)
+    count = 0
+    for row in range(height):
+        above, below = max(row - 1, 0), min(row + 1, height - 1)
+        for column in range(width):
+            score = scores[row, column]
+            if not score > threshold:
+                continue
+            left, right = max(column - 1, 0), min(column + 1, width - 1)
+            if (
+                scores[row, left] > score
+                or scores[row, right] > score
+                or scores[above, column] > score
+                or scores[below, column] > score
+                or scores[above, left] > score
+                or scores[above, right] > score
+                or scores[below, left] > score
+                or scores[below, right] > score
+            ):
+                continue
+            keys[count] = row * width + column - (np.int64(bits[row, column]) << 32)
+            count += 1
+    keys = keys[:count]
+    keys.sort()
+    # A frame of `radius` saves every check for the map's edges.
+    removed = np.zeros((height + 2 * radius, width + 2 * radius), np.bool_)
+    kept = 0
+    for key in keys:
+        position = key & 0xFFFFFFFF
+        row = position // width
+        column = position - row * width
+        if removed[row + radius, column + radius]:
+            continue
+        removed[row : row + 2 * radius + 1, column : column + 2 * radius + 1] = True
+        keys[kept] = position
+        kept += 1
+    return keys[:kept].copy()
+
+
+@_compiled("void(float32[:, ::1], int64[::1], int64[::1], float32[:, ::1])")
+def refine(
+    scores: NDArray[np.float32],
+    columns: NDArray[np.int64],
+    rows: NDArray[np.int64],
+    offsets: NDArray[np.float32],
+) -> None:
+    """`decode.refine`; `offsets` (N, 2) takes the result."""
+    height, width = scores.shape
+    logits = np.empty((3, 3))
+    for index in range(len(columns)):
+        column, row = columns[index], rows[index]
+        offsets[index] = 0.0
+        if not (0 < column < width - 1 and 0 < row < height - 1):
+            continue
+        for y in range(3):
+            for x in range(3):
+                score = min(max(scores[row + y - 1, column + x - 1], _SMALLEST_PROBABILITY), _LARGEST_PROBABILITY)
+                logits[y, x] = math.log(score / (1 - score))
+        # As in NumPy: nothing is left of a plateau to be rounded.
+        logits -= logits[1, 1]
+        left = logits[0, 0] + logits[1, 0] + logits[2, 0]
+        right = logits[0, 2] + logits[1, 2] + logits[2, 2]
+        above = logits[0, 0] + logits[0, 1] + logits[0, 2]
+        below = logits[2, 0] + logits[2, 1] + logits[2, 2]
+        whole = above + below + logits[1, 0] + logits[1, 1] + logits[1, 2]
+        slope_x, slope_y = (right - left) / 6, (below - above) / 6
+        curve_xx, curve_yy = left + right - 2 * whole / 3, above + below - 2 * whole / 3
+        curve_xy = (logits[0, 0] + logits[2, 2] - logits[0, 2] - logits[2, 0]) / 4
+        determinant = curve_xx * curve_yy - curve_xy * curve_xy
+        if curve_xx < 0.0 and determinant > 0.0:
+            shift_x = (curve_xy * slope_y - curve_yy * slope_x) / determinant
+            shift_y = (curve_xy * slope_x - curve_xx * slope_y) / determinant
+            offsets[index, 0] = min(max(shift_x, -_LARGEST_SHIFT), _LARGEST_SHIFT)
+            offsets[index, 1] = min(max(shift_y, -_LARGEST_SHIFT), _LARGEST_SHIFT)
+
+
+@_compiled("UniTuple(float32, 4)(float32)")
+def cubic_weights(rest: np.float32) -> tuple[np.float32, np.float32, np.float32, np.float32]:
+    """The weights of cubic convolution for the four cells about a place that is `rest` beyond the second of them."""
+    left = 1 - rest
+    first = CUBIC * rest * left * left
+    fourth = CUBIC * left * rest * rest
+    second = ((CUBIC + 2) * rest - (CUBIC + 3)) * rest * rest + 1
+    third = ((CUBIC + 2) * left - (CUBIC + 3)) * left * left + 1
+    return np.float32(first), np.float32(second), np.float32(third), np.float32(fourth)
+
+
+@_compiled("void(float32[:, ::1], int64, float32[::1], float32[::1], bool_, float32[:, ::1])", fastmath={"contract"})
+def sample(
+    cells: NDArray[np.float32],
+    width: int,
+    x: NDArray[np.float32],
+    y: NDArray[np.float32],
+    bicubic: bool,
+    sampled: NDArray[np.float32],
+) -> None:
+    """`decode.sample_descriptors` of cells (h `width`, C) at places `x`, `y` (N,) in cells.
+
+    `sampled` (N, C) takes the result.
+    """
+    height = cells.shape[0] // width
+    channels = cells.shape[1]
+    taps = 4 if bicubic else 2
+    columns, rows = np.zeros(4, np.int64), np.zeros(4, np.int64)
+    across, along = np.zeros(4, np.float32), np.zeros(4, np.float32)
+    for point in range(len(x)):
+        for place, extent, cell, weight in ((x[point], width, columns, across), (y[point], height, rows, along)):
+            if not bicubic:
+                place = min(max(place, np.float32(0.0)), np.float32(extent - 1))
+            before = math.floor(place)
+            rest = place - np.float32(before)
+            if bicubic:
+                weight[0], weight[1], weight[2], weight[3] = cubic_weights(rest)
+            else:
+                weight[0], weight[1] = 1 - rest, rest
+            for tap in range(taps):
+                # The outermost cells stand for those beyond them.
+                cell[tap] = min(max(before + tap - (1 if bicubic else 0), 0), extent - 1)
+        into = sampled[point]
+        into[:] = 0.0
+        for row in range(taps):
+            start = rows[row] * width
+            for column in range(0, taps, 2):
+                first, second = cells[start + columns[column]], cells[start + columns[column + 1]]
+                of_first, of_second = along[row] * across[column], along[row] * across[column + 1]
+                for channel in range(channels):
+                    into[channel] += of_first * first[channel] + of_second * second[channel]
