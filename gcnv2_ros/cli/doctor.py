@@ -31,6 +31,7 @@ _LIBRARIES: tuple[tuple[str, str, bool, str], ...] = (
     ("message_filters", "message_filters", False, "comes with a ROS 2 installation; mono mode does without"),
     ("openvino", "OpenVINO", False, "pip install 'gcnv2-ros[openvino]': the fastest runtime on Intel and AMD CPUs"),
     ("onnxruntime", "ONNX Runtime", False, "pip install 'gcnv2-ros[onnx]'"),
+    ("numba", "numba", False, "pip install 'gcnv2-ros[numba]': decoding in half the time"),
     ("kornia", "kornia", False, "pip install 'gcnv2-ros[train]' to train with a teacher"),
     ("skimage", "scikit-image", False, "pip install 'gcnv2-ros[room]' for photographs in the synthetic room"),
 )

@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Compare decoding in NumPy with decoding by loops that numba compiled: raw outputs to packed descriptors, alternating.
+
+python benchmarks/decoding.py --images room:frames=12 --rounds 60 --out decoding.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gcnv2_ros.benchmarking.machine import describe_machine
+from gcnv2_ros.cli.common import parse_size
+from gcnv2_ros.errors import GCNv2Error
+from gcnv2_ros.extraction import DecodeOptions, ExtractorOptions, kernels
+from gcnv2_ros.extraction.decode import DecodeSettings, find_keypoints, sample_descriptors
+from gcnv2_ros.extraction.network import decode_settings
+from gcnv2_ros.extraction.preprocess import InputGeometry, network_input
+from gcnv2_ros.extraction.runtimes import create_runtime
+from gcnv2_ros.extraction.suppression import Scratch
+from gcnv2_ros.features import pack_descriptors
+from gcnv2_ros.files import atomic_write
+from gcnv2_ros.sequences import open_sequence
+from gcnv2_ros.weights import Weights, load_weights
+
+_WARM_UP_ROUNDS = 2
+_PAUSE_SECONDS = 0.005
+_KINDS = ("numpy", "numba")
+_STAGES = ("keypoints", "descriptors")
+
+Raw = tuple[NDArray[np.float32], NDArray[np.float32]]
+
+
+def raw_outputs(weights: Weights, model: str, size: tuple[int, int], images: str) -> list[Raw]:
+    """Dense descriptors (256, h, w) and score map (H, W) of every image."""
+    options = ExtractorOptions(model=model, input_width=size[0], input_height=size[1])
+    runtime = create_runtime(options, weights)
+    outputs = []
+    for frame in open_sequence(images):
+        geometry = InputGeometry.of((frame.image.shape[1], frame.image.shape[0]), size, runtime.stride, 0.0)
+        raw = runtime.infer(network_input([frame.image], [geometry]))
+        # A copy that keeps the memory's layout, which is the runtime's choice.
+        outputs.append((raw.descriptors[0].copy(order="K"), raw.scores[0, 0].copy()))
+    runtime.close()
+    return outputs
+
+
+def decode(raw: Raw, settings: DecodeSettings, weights: Weights, scratch: Scratch) -> tuple[NDArray[np.uint8], Any]:
+    """Packed descriptors, and the seconds of finding keypoints and of describing them."""
+    start = time.perf_counter()
+    keypoints = find_keypoints(raw[1], settings, scratch=scratch)
+    found = time.perf_counter()
+    channels = sample_descriptors(raw[0], keypoints.uv, stride=16, sampling=weights.metadata.sampling)
+    packed = pack_descriptors(channels)
+    return packed, (found - start, time.perf_counter() - found)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run, print a table, write the JSON."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", default="room:frames=12", help="sequence, as `gcnv2` takes them")
+    parser.add_argument("--model", default="gcnv2_tiny")
+    parser.add_argument("--weights", default="default")
+    parser.add_argument("--sizes", nargs="+", default=["320x240", "640x480"], metavar="WxH")
+    parser.add_argument("--max-keypoints", type=int, default=1000)
+    parser.add_argument("--rounds", type=int, default=60)
+    parser.add_argument("--out", type=Path, default=None, metavar="FILE.json")
+    chosen = parser.parse_args(arguments)
+    if kernels.compiled() is None:
+        print("numba is not installed (pip install numba): there is nothing to compare", file=sys.stderr)
+        return 1
+    report: dict[str, Any] = {"machine": describe_machine(), "sizes": {}}
+    try:
+        weights = load_weights(chosen.weights, model=chosen.model)
+        for size in map(parse_size, chosen.sizes):
+            outputs = raw_outputs(weights, chosen.model, size, chosen.images)
+            settings = decode_settings(DecodeOptions(max_keypoints=chosen.max_keypoints), weights.metadata, size)
+            seconds: dict[str, list[Any]] = {kind: [] for kind in _KINDS}
+            keypoints = []
+            scratch = Scratch()
+            for turn, raw in itertools.product(range(chosen.rounds + _WARM_UP_ROUNDS), outputs):
+                for kind in _KINDS:
+                    time.sleep(_PAUSE_SECONDS)
+                    if kind == "numpy":
+                        with mock.patch.object(kernels, "compiled", return_value=None):
+                            packed, spent = decode(raw, settings, weights, scratch)
+                    else:
+                        packed, spent = decode(raw, settings, weights, scratch)
+                    if turn >= _WARM_UP_ROUNDS:
+                        seconds[kind].append(spent)
+                        keypoints.append(len(packed))
+            milliseconds = {kind: 1e3 * np.array(seconds[kind]) for kind in _KINDS}
+            ratio = np.median(milliseconds["numba"].sum(axis=1) / milliseconds["numpy"].sum(axis=1))
+            entry: dict[str, Any] = {"keypoints": float(np.mean(keypoints)), "numba_to_numpy": float(ratio)}
+            for kind in _KINDS:
+                entry[kind] = dict(zip(_STAGES, np.median(milliseconds[kind], axis=0).tolist()))
+            report["sizes"][f"{size[0]}x{size[1]}"] = entry
+            times = "; ".join(
+                f"{kind} " + ", ".join(f"{stage} {entry[kind][stage]:.2f} ms" for stage in _STAGES) for kind in _KINDS
+            )
+            print(f"{size[0]}x{size[1]}, {entry['keypoints']:.0f} keypoints: {times}; ratio {ratio:.2f}")
+    except GCNv2Error as error:
+        print(error, file=sys.stderr)
+        return 1
+    if chosen.out is not None:
+        atomic_write(chosen.out, (json.dumps(report, indent=1) + "\n").encode())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
