@@ -52,7 +52,10 @@ Run = Callable[[NDArray[np.float32]], Decoded]
 
 
 class DecodingNetwork(torch.nn.Module):
-    """A network with decoding behind it, for one image of fixed size; `sampling` is that of its weights."""
+    """A network with decoding behind it, for one image of fixed size; `sampling` is that of its weights.
+
+    ``bicubic`` is torch's, which differs a little from the package's own and takes as long.
+    """
 
     def __init__(self, network: torch.nn.Module, settings: DecodeSettings, sampling: Sampling) -> None:
         super().__init__()

@@ -249,11 +249,10 @@ def test_refinement_moves_at_most_half_a_pixel_and_not_at_edges_or_on_plateaus()
     assert not refine(np.ones((10, 10), np.float32), np.array([4]), np.array([4])).any()
 
 
-def grid_sample(dense: np.ndarray, grid: np.ndarray, *, align_corners: bool, mode: str = "bilinear") -> np.ndarray:
+def grid_sample(dense: np.ndarray, grid: np.ndarray, *, align_corners: bool) -> np.ndarray:
     sampled = torch.nn.functional.grid_sample(
         torch.from_numpy(dense)[None],
         torch.from_numpy(grid.astype(np.float32))[None, None],
-        mode=mode,
         padding_mode="border",
         align_corners=align_corners,
     )
@@ -271,11 +270,33 @@ def test_descriptors_are_sampled_as_torch_does(cells: tuple[int, int], channels_
     uv = rng.uniform(-0.5, size - 0.5, (200, 2)).astype(np.float32)
     half_pixel = sample_descriptors(given_map, uv, stride=16, sampling="half_pixel")
     np.testing.assert_allclose(half_pixel, grid_sample(dense, (2 * uv + 1) / size - 1, align_corners=False), atol=1e-4)
-    bicubic = sample_descriptors(given_map, uv, stride=16, sampling="bicubic")
-    expected = grid_sample(dense, (2 * uv + 1) / size - 1, align_corners=False, mode="bicubic")
-    np.testing.assert_allclose(bicubic, expected, atol=1e-4)
     legacy = sample_descriptors(given_map, uv, stride=16, sampling="legacy")
     np.testing.assert_allclose(legacy, grid_sample(dense, uv / (size / 2) - 1, align_corners=True), atol=1e-4)
+
+
+def keys_kernel(distance: float) -> float:
+    """Keys 1981, eq. 4, with a = -1."""
+    s = abs(distance)
+    return s**3 - 2 * s**2 + 1 if s < 1 else -(s**3) + 5 * s**2 - 8 * s + 4 if s < 2 else 0.0
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.integers(1, 6), st.integers(1, 6), st.integers(0, 2**32 - 1))
+def test_bicubic_descriptors_are_cubic_convolutions_of_a_map_that_continues_as_its_edge(
+    width: int, height: int, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    dense = rng.standard_normal((256, height, width)).astype(np.float32)
+    uv = rng.uniform(-0.5, (16 * width - 0.5, 16 * height - 0.5), (9, 2)).astype(np.float32)
+    framed = np.pad(dense, ((0, 0), (2, 2), (2, 2)), mode="edge")
+    expected = np.zeros((9, 256))
+    for point, (u, v) in enumerate((uv + 0.5) / 16 - 0.5):
+        for row in range(-2, height + 2):
+            for column in range(-2, width + 2):
+                weight = keys_kernel(u - column) * keys_kernel(v - row)
+                expected[point] += weight * framed[:, row + 2, column + 2]
+    sampled = sample_descriptors(dense, uv, stride=16, sampling="bicubic")
+    np.testing.assert_allclose(sampled, expected, atol=1e-3)
 
 
 @pytest.mark.parametrize("sampling", ["half_pixel", "bicubic"])

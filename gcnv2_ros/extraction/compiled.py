@@ -14,8 +14,6 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from .kernels import CUBIC
-
 _SMALLEST_PROBABILITY = np.float32(1e-7)
 _LARGEST_PROBABILITY = np.float32(1 - 1e-7)
 _LARGEST_SHIFT = 0.5
@@ -116,29 +114,35 @@ def refine(
             offsets[index, 1] = min(max(shift_y, -_LARGEST_SHIFT), _LARGEST_SHIFT)
 
 
-@_compiled("UniTuple(float32, 4)(float32)")
-def cubic_weights(rest: np.float32) -> tuple[np.float32, np.float32, np.float32, np.float32]:
-    """The weights of cubic convolution for the four cells about a place that is `rest` beyond the second of them."""
+@_compiled("UniTuple(float32, 4)(float32, float32)")
+def cubic_weights(rest: np.float32, a: np.float32) -> tuple[np.float32, np.float32, np.float32, np.float32]:
+    """The weights of cubic convolution for the four cells about a place that is `rest` beyond the second of them.
+
+    `a` is an argument, not a constant from elsewhere, whose change would not be seen in what is kept of this.
+    """
     left = 1 - rest
-    first = CUBIC * rest * left * left
-    fourth = CUBIC * left * rest * rest
-    second = ((CUBIC + 2) * rest - (CUBIC + 3)) * rest * rest + 1
-    third = ((CUBIC + 2) * left - (CUBIC + 3)) * left * left + 1
+    first = a * rest * left * left
+    fourth = a * left * rest * rest
+    second = ((a + 2) * rest - (a + 3)) * rest * rest + 1
+    third = ((a + 2) * left - (a + 3)) * left * left + 1
     return np.float32(first), np.float32(second), np.float32(third), np.float32(fourth)
 
 
-@_compiled("void(float32[:, ::1], int64, float32[::1], float32[::1], bool_, float32[:, ::1])", fastmath={"contract"})
+@_compiled(
+    "void(float32[:, ::1], int64, float32[::1], float32[::1], bool_, float32, float32[:, ::1])", fastmath={"contract"}
+)
 def sample(
     cells: NDArray[np.float32],
     width: int,
     x: NDArray[np.float32],
     y: NDArray[np.float32],
     bicubic: bool,
+    a: np.float32,
     sampled: NDArray[np.float32],
 ) -> None:
     """`decode.sample_descriptors` of cells (h `width`, C) at places `x`, `y` (N,) in cells.
 
-    `sampled` (N, C) takes the result.
+    `a` is the parameter of cubic convolution; `sampled` (N, C) takes the result.
     """
     height = cells.shape[0] // width
     channels = cells.shape[1]
@@ -152,7 +156,7 @@ def sample(
             before = math.floor(place)
             rest = place - np.float32(before)
             if bicubic:
-                weight[0], weight[1], weight[2], weight[3] = cubic_weights(rest)
+                weight[0], weight[1], weight[2], weight[3] = cubic_weights(rest, a)
             else:
                 weight[0], weight[1] = 1 - rest, rest
             for tap in range(taps):

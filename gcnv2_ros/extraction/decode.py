@@ -247,9 +247,9 @@ def sample_descriptors(
     sampling
         ``half_pixel``: bilinear; cell (i, j) is centred on ((j + 0.5) stride - 0.5, (i + 0.5) stride - 0.5), and
         beyond the outermost centres the map continues constantly. ``bicubic``: the same with cubic convolution
-        (Keys, "Cubic Convolution Interpolation for Digital Image Processing", 1981, eq. 4 with a = -0.75, as torch and
-        OpenCV have it). ``legacy``: column u of an input W wide reads cell column
-        u / W * (w - 1), which is what the original pipeline's grid, u / (W / 2) - 1 with corners aligned, amounts to.
+        (Keys, "Cubic Convolution Interpolation for Digital Image Processing", 1981, eq. 4, with `CUBIC` as a).
+        ``legacy``: column u of an input W wide reads cell column u / W * (w - 1), which is what the original pipeline's
+        grid, u / (W / 2) - 1 with corners aligned, amounts to.
 
     Returns
     -------
@@ -261,7 +261,7 @@ def sample_descriptors(
     x, y = _in_cells(uv[:, 0], width, stride, sampling), _in_cells(uv[:, 1], height, stride, sampling)
     if (loops := kernels.compiled()) is not None:
         combined = np.empty((len(uv), channels), np.float32)
-        loops.sample(cells, width, x, y, sampling == "bicubic", combined)
+        loops.sample(cells, width, x, y, sampling == "bicubic", CUBIC, combined)
         return combined
     taps = _cubic_taps if sampling == "bicubic" else _linear_taps
     column, across = taps(x, width)
