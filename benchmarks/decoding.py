@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Compare decoding in NumPy with decoding by loops that numba compiled: raw outputs to packed descriptors, alternating.
 
-python benchmarks/decoding.py --images room:frames=12 --rounds 60 --out decoding.json
+The network runs once an image; numba must be installed.
+
+    python benchmarks/decoding.py --images room:frames=12 --rounds 60 --out decoding.json
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ from gcnv2_ros.extraction.runtimes import create_runtime
 from gcnv2_ros.extraction.suppression import Scratch
 from gcnv2_ros.features import pack_descriptors
 from gcnv2_ros.files import atomic_write
+from gcnv2_ros.networks.common import STRIDE
 from gcnv2_ros.sequences import open_sequence
 from gcnv2_ros.weights import Weights, load_weights
 
@@ -47,8 +50,8 @@ def raw_outputs(weights: Weights, model: str, size: tuple[int, int], images: str
     runtime = create_runtime(options, weights)
     outputs = []
     for frame in open_sequence(images):
-        geometry = InputGeometry.of((frame.image.shape[1], frame.image.shape[0]), size, runtime.stride, 0.0)
-        raw = runtime.infer(network_input([frame.image], [geometry]))
+        geometry = InputGeometry.of((frame.gray.shape[1], frame.gray.shape[0]), size, runtime.stride, 0.0)
+        raw = runtime.infer(network_input([frame.gray], [geometry]))
         # A copy that keeps the memory's layout, which is the runtime's choice.
         outputs.append((raw.descriptors[0].copy(order="K"), raw.scores[0, 0].copy()))
     runtime.close()
@@ -60,7 +63,7 @@ def decode(raw: Raw, settings: DecodeSettings, weights: Weights, scratch: Scratc
     start = time.perf_counter()
     keypoints = find_keypoints(raw[1], settings, scratch=scratch)
     found = time.perf_counter()
-    channels = sample_descriptors(raw[0], keypoints.uv, stride=16, sampling=weights.metadata.sampling)
+    channels = sample_descriptors(raw[0], keypoints.uv, stride=STRIDE, sampling=weights.metadata.sampling)
     packed = pack_descriptors(channels)
     return packed, (found - start, time.perf_counter() - found)
 
@@ -76,7 +79,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--rounds", type=int, default=60)
     parser.add_argument("--out", type=Path, default=None, metavar="FILE.json")
     chosen = parser.parse_args(arguments)
-    if kernels.compiled() is None:
+    loops = {"numpy": None, "numba": kernels.compiled()}
+    if loops["numba"] is None:
         print("numba is not installed (pip install numba): there is nothing to compare", file=sys.stderr)
         return 1
     report: dict[str, Any] = {"machine": describe_machine(), "sizes": {}}
@@ -91,10 +95,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             for turn, raw in itertools.product(range(chosen.rounds + _WARM_UP_ROUNDS), outputs):
                 for kind in _KINDS:
                     time.sleep(_PAUSE_SECONDS)
-                    if kind == "numpy":
-                        with mock.patch.object(kernels, "compiled", return_value=None):
-                            packed, spent = decode(raw, settings, weights, scratch)
-                    else:
+                    with mock.patch.object(kernels, "compiled", return_value=loops[kind]):
                         packed, spent = decode(raw, settings, weights, scratch)
                     if turn >= _WARM_UP_ROUNDS:
                         seconds[kind].append(spent)

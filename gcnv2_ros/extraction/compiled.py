@@ -14,10 +14,6 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-_SMALLEST_PROBABILITY = np.float32(1e-7)
-_LARGEST_PROBABILITY = np.float32(1 - 1e-7)
-_LARGEST_SHIFT = 0.5
-
 
 def _compiled(signature: str, **options: Any) -> Callable[[Any], Any]:
     options = {"nogil": True, "error_model": "numpy", **options}
@@ -77,14 +73,18 @@ def suppress_peaks(scores: NDArray[np.float32], threshold: np.float32, radius: i
     return keys[:kept].copy()
 
 
-@_compiled("void(float32[:, ::1], int64[::1], int64[::1], float32[:, ::1])")
+@_compiled("void(float32[:, ::1], int64[::1], int64[::1], float32, float32[:, ::1])")
 def refine(
     scores: NDArray[np.float32],
     columns: NDArray[np.int64],
     rows: NDArray[np.int64],
+    least: np.float32,
     offsets: NDArray[np.float32],
 ) -> None:
-    """`decode.refine`; `offsets` (N, 2) takes the result."""
+    """`decode.refine` with shifts of any size; `offsets` (N, 2) takes the result.
+
+    Scores count as at least `least` away from 0 and from 1.
+    """
     height, width = scores.shape
     logits = np.empty((3, 3))
     for index in range(len(columns)):
@@ -94,7 +94,7 @@ def refine(
             continue
         for y in range(3):
             for x in range(3):
-                score = min(max(scores[row + y - 1, column + x - 1], _SMALLEST_PROBABILITY), _LARGEST_PROBABILITY)
+                score = min(max(scores[row + y - 1, column + x - 1], least), 1 - least)
                 logits[y, x] = math.log(score / (1 - score))
         # As in NumPy: nothing is left of a plateau to be rounded.
         logits -= logits[1, 1]
@@ -108,10 +108,8 @@ def refine(
         curve_xy = (logits[0, 0] + logits[2, 2] - logits[0, 2] - logits[2, 0]) / 4
         determinant = curve_xx * curve_yy - curve_xy * curve_xy
         if curve_xx < 0.0 and determinant > 0.0:
-            shift_x = (curve_xy * slope_y - curve_yy * slope_x) / determinant
-            shift_y = (curve_xy * slope_x - curve_xx * slope_y) / determinant
-            offsets[index, 0] = min(max(shift_x, -_LARGEST_SHIFT), _LARGEST_SHIFT)
-            offsets[index, 1] = min(max(shift_y, -_LARGEST_SHIFT), _LARGEST_SHIFT)
+            offsets[index, 0] = (curve_xy * slope_y - curve_yy * slope_x) / determinant
+            offsets[index, 1] = (curve_xy * slope_x - curve_xx * slope_y) / determinant
 
 
 @_compiled("UniTuple(float32, 4)(float32, float32)")

@@ -207,10 +207,19 @@ def refine(scores: NDArray[np.float32], columns: NDArray[np.intp], rows: NDArray
         float32 (N, 2), column and row offsets, each at most half a pixel. 0 at the map's edges, and where the surface
         has no maximum.
     """
+    offsets = np.empty((len(columns), 2), np.float32)
     if (loops := kernels.compiled()) is not None:
-        found = np.empty((len(columns), 2), np.float32)
-        loops.refine(np.ascontiguousarray(scores), columns, rows, found)
-        return found
+        loops.refine(np.ascontiguousarray(scores), columns, rows, _SMALLEST_PROBABILITY, offsets)
+    else:
+        _fit(scores, columns, rows, offsets)
+    np.maximum(offsets, -_LARGEST_SHIFT, out=offsets)
+    return np.minimum(offsets, _LARGEST_SHIFT, out=offsets)
+
+
+def _fit(
+    scores: NDArray[np.float32], columns: NDArray[np.intp], rows: NDArray[np.intp], offsets: NDArray[np.float32]
+) -> None:
+    """`refine` in NumPy, with shifts of any size; `offsets` (N, 2) takes the result."""
     height, width = scores.shape
     inside = (columns > 0) & (columns < width - 1) & (rows > 0) & (rows < height - 1)
     centre = np.where(inside, rows * width + columns, 0)
@@ -224,11 +233,8 @@ def refine(scores: NDArray[np.float32], columns: NDArray[np.intp], rows: NDArray
     determinant = curve_xx * curve_yy - curve_xy**2
     peaked = inside & (curve_xx < 0.0) & (determinant > 0.0)
     determinant[~peaked] = np.inf
-    offsets = np.empty((len(columns), 2), np.float32)
     offsets[:, 0] = (curve_xy * slope_y - curve_yy * slope_x) / determinant
     offsets[:, 1] = (curve_xy * slope_x - curve_xx * slope_y) / determinant
-    np.maximum(offsets, -_LARGEST_SHIFT, out=offsets)
-    return np.minimum(offsets, _LARGEST_SHIFT, out=offsets)
 
 
 def sample_descriptors(
