@@ -29,12 +29,13 @@ from gcnv2_ros.benchmarking.machine import describe_machine
 from gcnv2_ros.cli.common import parse_size
 from gcnv2_ros.errors import GCNv2Error
 from gcnv2_ros.extraction import DecodeOptions, ExtractorOptions
-from gcnv2_ros.extraction.decode import DecodeSettings, find_keypoints, sample_descriptors
+from gcnv2_ros.extraction.decode import DecodeSettings, find_keypoints
 from gcnv2_ros.extraction.export import OPSET
 from gcnv2_ros.extraction.network import decode_settings
 from gcnv2_ros.extraction.preprocess import InputGeometry, network_input
 from gcnv2_ros.extraction.quantization import load_calibration, quantize_onnx
 from gcnv2_ros.extraction.runtimes import create_runtime
+from gcnv2_ros.extraction.sampling import kernel_of, sample_descriptors
 from gcnv2_ros.extraction.suppression import Scratch
 from gcnv2_ros.features import pack_descriptors
 from gcnv2_ros.files import atomic_write
@@ -54,14 +55,15 @@ Run = Callable[[NDArray[np.float32]], Decoded]
 class DecodingNetwork(torch.nn.Module):
     """A network with decoding behind it, for one image of fixed size; `sampling` is that of its weights.
 
-    ``bicubic`` is torch's, which differs a little from the package's own and takes as long.
+    ``bicubic`` is torch's, which differs a little from the package's own and takes as long. It stands in for
+    ``learned`` too, which would take longer.
     """
 
     def __init__(self, network: torch.nn.Module, settings: DecodeSettings, sampling: Sampling) -> None:
         super().__init__()
         self.network = network
         self.settings = settings
-        self.mode = "bicubic" if sampling == "bicubic" else "bilinear"
+        self.mode = "bicubic" if sampling in ("bicubic", "learned") else "bilinear"
 
     def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """float32 (1, 1, H, W) to uint8 (K, 32), float32 (K, 2) and (K,); what is no keypoint has the score 0."""
@@ -135,13 +137,17 @@ def in_graph(runtime: str, content: bytes, threads: int) -> Run:
 
 def on_host(options: ExtractorOptions, weights: Weights, settings: DecodeSettings) -> Run:
     """The package's own way."""
-    runtime, scratch = create_runtime(options, weights), Scratch()
+    runtime, scratch, kernel = create_runtime(options, weights), Scratch(), kernel_of(weights)
 
     def run(batch: NDArray[np.float32]) -> Decoded:
         raw = runtime.infer(batch)
         keypoints = find_keypoints(raw.scores[0, 0], settings, scratch=scratch)
         channels = sample_descriptors(
-            raw.descriptors[0], keypoints.uv, stride=runtime.stride, sampling=weights.metadata.sampling
+            raw.descriptors[0],
+            keypoints.uv,
+            stride=runtime.stride,
+            sampling=weights.metadata.sampling,
+            kernel=kernel,
         )
         return pack_descriptors(channels), keypoints.uv
 

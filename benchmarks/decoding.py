@@ -25,16 +25,17 @@ from gcnv2_ros.benchmarking.machine import describe_machine
 from gcnv2_ros.cli.common import parse_size
 from gcnv2_ros.errors import GCNv2Error
 from gcnv2_ros.extraction import DecodeOptions, ExtractorOptions, kernels
-from gcnv2_ros.extraction.decode import DecodeSettings, find_keypoints, sample_descriptors
+from gcnv2_ros.extraction.decode import DecodeSettings, find_keypoints
 from gcnv2_ros.extraction.network import decode_settings
 from gcnv2_ros.extraction.preprocess import InputGeometry, network_input
 from gcnv2_ros.extraction.runtimes import create_runtime
+from gcnv2_ros.extraction.sampling import kernel_of, sample_descriptors
 from gcnv2_ros.extraction.suppression import Scratch
 from gcnv2_ros.features import pack_descriptors
 from gcnv2_ros.files import atomic_write
 from gcnv2_ros.networks.common import STRIDE
 from gcnv2_ros.sequences import open_sequence
-from gcnv2_ros.weights import Weights, load_weights
+from gcnv2_ros.weights import Sampling, Weights, load_weights
 
 _WARM_UP_ROUNDS = 2
 _PAUSE_SECONDS = 0.005
@@ -58,12 +59,14 @@ def raw_outputs(weights: Weights, model: str, size: tuple[int, int], images: str
     return outputs
 
 
-def decode(raw: Raw, settings: DecodeSettings, weights: Weights, scratch: Scratch) -> tuple[NDArray[np.uint8], Any]:
+def decode(
+    raw: Raw, settings: DecodeSettings, sampling: Sampling, kernel: NDArray[np.float32] | None, scratch: Scratch
+) -> tuple[NDArray[np.uint8], Any]:
     """Packed descriptors, and the seconds of finding keypoints and of describing them."""
     start = time.perf_counter()
     keypoints = find_keypoints(raw[1], settings, scratch=scratch)
     found = time.perf_counter()
-    channels = sample_descriptors(raw[0], keypoints.uv, stride=STRIDE, sampling=weights.metadata.sampling)
+    channels = sample_descriptors(raw[0], keypoints.uv, stride=STRIDE, sampling=sampling, kernel=kernel)
     packed = pack_descriptors(channels)
     return packed, (found - start, time.perf_counter() - found)
 
@@ -86,6 +89,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     report: dict[str, Any] = {"machine": describe_machine(), "sizes": {}}
     try:
         weights = load_weights(chosen.weights, model=chosen.model)
+        kernel = kernel_of(weights)
         for size in map(parse_size, chosen.sizes):
             outputs = raw_outputs(weights, chosen.model, size, chosen.images)
             settings = decode_settings(DecodeOptions(max_keypoints=chosen.max_keypoints), weights.metadata, size)
@@ -96,7 +100,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 for kind in _KINDS:
                     time.sleep(_PAUSE_SECONDS)
                     with mock.patch.object(kernels, "compiled", return_value=loops[kind]):
-                        packed, spent = decode(raw, settings, weights, scratch)
+                        packed, spent = decode(raw, settings, weights.metadata.sampling, kernel, scratch)
                     if turn >= _WARM_UP_ROUNDS:
                         seconds[kind].append(spent)
                         keypoints.append(len(packed))

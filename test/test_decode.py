@@ -1,33 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Decoding: suppression against a plain loop, order of steps, sub-pixel positions, sampling of descriptors."""
+"""Decoding: suppression against a plain loop, order of steps, sub-pixel positions."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gcnv2_ros.extraction import kernels
-from gcnv2_ros.extraction.decode import DecodeSettings, find_keypoints, refine, sample_descriptors, smooth, spread
+from gcnv2_ros.extraction.decode import DecodeSettings, find_keypoints, refine, smooth, spread
 from gcnv2_ros.extraction.suppression import Scratch, suppress
 
-
-@pytest.fixture(autouse=True, scope="module", params=["numpy", "numba"])
-def implementation(request: pytest.FixtureRequest) -> Iterator[None]:
-    """All of this holds with the loops in NumPy and, where it is installed, with those that numba compiles."""
-    with pytest.MonkeyPatch.context() as patch:
-        if request.param == "numpy":
-            patch.setattr(kernels, "compiled", lambda: None)
-        else:
-            pytest.importorskip("numba", exc_type=ImportError)
-            assert kernels.compiled() is not None
-        yield
-
+pytestmark = pytest.mark.usefixtures("loops")
 
 PLAIN = DecodeSettings(
     max_keypoints=1000,
@@ -247,72 +233,6 @@ def test_refinement_moves_at_most_half_a_pixel_and_not_at_edges_or_on_plateaus()
     corners = np.array([0, 9, 0, 9]), np.array([0, 0, 9, 9])
     assert not refine(scores, *corners).any()
     assert not refine(np.ones((10, 10), np.float32), np.array([4]), np.array([4])).any()
-
-
-def grid_sample(dense: np.ndarray, grid: np.ndarray, *, align_corners: bool) -> np.ndarray:
-    sampled = torch.nn.functional.grid_sample(
-        torch.from_numpy(dense)[None],
-        torch.from_numpy(grid.astype(np.float32))[None, None],
-        padding_mode="border",
-        align_corners=align_corners,
-    )
-    return sampled[0, :, 0].T.numpy()
-
-
-@pytest.mark.parametrize("cells", [(2, 3), (15, 20), (1, 4), (3, 1)])
-@pytest.mark.parametrize("channels_last", [False, True])
-def test_descriptors_are_sampled_as_torch_does(cells: tuple[int, int], channels_last: bool) -> None:
-    rng = np.random.default_rng(11)
-    height, width = cells
-    dense = rng.standard_normal((256, height, width)).astype(np.float32)
-    given_map = np.ascontiguousarray(dense.transpose(1, 2, 0)).transpose(2, 0, 1) if channels_last else dense
-    size = np.array([width, height]) * 16
-    uv = rng.uniform(-0.5, size - 0.5, (200, 2)).astype(np.float32)
-    half_pixel = sample_descriptors(given_map, uv, stride=16, sampling="half_pixel")
-    np.testing.assert_allclose(half_pixel, grid_sample(dense, (2 * uv + 1) / size - 1, align_corners=False), atol=1e-4)
-    legacy = sample_descriptors(given_map, uv, stride=16, sampling="legacy")
-    np.testing.assert_allclose(legacy, grid_sample(dense, uv / (size / 2) - 1, align_corners=True), atol=1e-4)
-
-
-def keys_kernel(distance: float) -> float:
-    """Keys 1981, eq. 4, with a = -1."""
-    s = abs(distance)
-    return s**3 - 2 * s**2 + 1 if s < 1 else -(s**3) + 5 * s**2 - 8 * s + 4 if s < 2 else 0.0
-
-
-@settings(deadline=None, max_examples=30)
-@given(st.integers(1, 6), st.integers(1, 6), st.integers(0, 2**32 - 1))
-def test_bicubic_descriptors_are_cubic_convolutions_of_a_map_that_continues_as_its_edge(
-    width: int, height: int, seed: int
-) -> None:
-    rng = np.random.default_rng(seed)
-    dense = rng.standard_normal((256, height, width)).astype(np.float32)
-    uv = rng.uniform(-0.5, (16 * width - 0.5, 16 * height - 0.5), (9, 2)).astype(np.float32)
-    framed = np.pad(dense, ((0, 0), (2, 2), (2, 2)), mode="edge")
-    expected = np.zeros((9, 256))
-    for point, (u, v) in enumerate((uv + 0.5) / 16 - 0.5):
-        for row in range(-2, height + 2):
-            for column in range(-2, width + 2):
-                weight = keys_kernel(u - column) * keys_kernel(v - row)
-                expected[point] += weight * framed[:, row + 2, column + 2]
-    sampled = sample_descriptors(dense, uv, stride=16, sampling="bicubic")
-    np.testing.assert_allclose(sampled, expected, atol=1e-3)
-
-
-@pytest.mark.parametrize("sampling", ["half_pixel", "bicubic"])
-def test_the_centre_of_a_cell_reads_that_cell(sampling: str) -> None:
-    dense = np.random.default_rng(12).standard_normal((8, 5, 6)).astype(np.float32)
-    uv = np.array([[16 * 4 + 7.5, 16 * 3 + 7.5], [7.5, 7.5], [16 * 5 + 7.5, 16 * 4 + 7.5]], np.float32)
-    sampled = sample_descriptors(dense, uv, stride=16, sampling=sampling)
-    np.testing.assert_array_equal(sampled, [dense[:, 3, 4], dense[:, 0, 0], dense[:, 4, 5]])
-
-
-@pytest.mark.parametrize("sampling", ["half_pixel", "bicubic", "legacy"])
-def test_no_keypoints_have_no_descriptors(sampling: str) -> None:
-    sampled = sample_descriptors(
-        np.zeros((256, 3, 4), np.float32), np.zeros((0, 2), np.float32), stride=16, sampling=sampling
-    )
-    assert sampled.shape == (0, 256)
 
 
 def test_equal_scores_across_an_edge_do_not_meet() -> None:

@@ -12,7 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gcnv2_ros.extraction.decode import sample_descriptors
+from gcnv2_ros.extraction.sampling import PHASES, sample_descriptors, tabulate
 from gcnv2_ros.geometry import warp_homography
 from gcnv2_ros.networks import create_network
 from gcnv2_ros.training.config import ConfigError, LossOptions, ScheduleOptions, config_from_dict, load_config
@@ -171,6 +171,26 @@ def test_training_reads_descriptors_as_decoding_does(seed: int, sampling: Traine
     uv = rng.uniform(-0.5, (16 * width - 0.5, 16 * height - 0.5), (20, 2)).astype(np.float32)
     trained = sample_channels(torch.from_numpy(dense)[None], torch.from_numpy(uv)[None], sampling=sampling)[0]
     np.testing.assert_allclose(trained, sample_descriptors(dense, uv, stride=16, sampling=sampling), atol=1e-3)
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), harmonics=st.integers(0, 6))
+def test_training_reads_descriptors_by_a_learned_kernel_as_decoding_does(seed: int, harmonics: int) -> None:
+    rng = np.random.default_rng(seed)
+    width, height = (int(extent) for extent in rng.integers(1, 8, 2))
+    dense = rng.standard_normal((16, height, width)).astype(np.float32)
+    coefficients = (rng.standard_normal((2, 1 + 2 * harmonics, 16)) / 4).astype(np.float32)
+    # Between those for which decoding has the kernel in its table, training is the exact one.
+    places = rng.integers(-PHASES // 2, (width * PHASES - PHASES // 2, height * PHASES - PHASES // 2), (20, 2)) + 0.5
+    uv = ((places / PHASES + 0.5) * 16 - 0.5).astype(np.float32)
+    trained = sample_channels(
+        torch.from_numpy(dense)[None],
+        torch.from_numpy(uv)[None],
+        sampling="learned",
+        kernel=torch.from_numpy(coefficients),
+    )[0]
+    decoded = sample_descriptors(dense, uv, stride=16, sampling="learned", kernel=tabulate(coefficients))
+    np.testing.assert_allclose(trained, decoded, atol=1e-3)
 
 
 @pytest.mark.parametrize("sampling", ["bicubic", "half_pixel"])

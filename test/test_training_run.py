@@ -28,6 +28,7 @@ from gcnv2_ros.training.pairs import HomographyPairs, PairDataset
 from gcnv2_ros.training.photometric import PhotometricOptions
 from gcnv2_ros.training.pictures import TrainingDataError, find_photographs, load_pictures, prepare_pictures
 from gcnv2_ros.training.targets import shi_tomasi_corners
+from gcnv2_ros.training.trainable import sampling_kernel
 from gcnv2_ros.training.validation import Validation
 from gcnv2_ros.weights import WeightsError, load_weights
 
@@ -86,7 +87,14 @@ def descriptor_accuracy(trainer: Trainer, config: TrainingConfig, prepared: Path
         pair = dataset[number]
         with torch.no_grad():
             dense, _ = network(pair["images"].float() / 255)
-        sampled = sample_correspondences(dense[:1], dense[1:], pair["flow"][None], pair["queries"][None])
+            sampled = sample_correspondences(
+                dense[:1],
+                dense[1:],
+                pair["flow"][None],
+                pair["queries"][None],
+                sampling=config.loss.sampling,
+                kernel=sampling_kernel(network),
+            )
         valid = sampled.query_valid[0]
         codes_a, codes_b = torch.sign(sampled.query[0][valid]), torch.sign(sampled.database[0][valid])
         best = (codes_a @ codes_b.T).argmax(dim=1)
@@ -158,6 +166,11 @@ def test_released_weights_are_trained_further_from_where_they_are(model: str, pr
         )
     assert ((descriptors[0] > 0) == (descriptors[1] > 0)).float().mean() > 0.98
     torch.testing.assert_close(scores[1], scores[0], atol=0.01, rtol=0)
+    kernels = [sampling_kernel(trainer.average) for trainer in (first, second)]
+    assert kernels[0] is not None
+    assert kernels[1] is not None
+    assert kernels[0].abs().max() > 0
+    torch.testing.assert_close(kernels[1], kernels[0], atol=1e-3, rtol=0)
 
     second.run(on_step=lambda report: None, until=1)
     resumed = Trainer(config, tmp_path / "second", sources(config, prepared))
@@ -301,15 +314,16 @@ def test_several_checkpoints_are_exported_as_their_mean(prepared: Path, tmp_path
         torch.testing.assert_close(value.double(), (states[0][name].double() + states[1][name].double()) / 2
                                    if value.is_floating_point() else states[1][name].double())  # fmt: skip
     metadata = export_run(tmp_path, tmp_path / "mean.safetensors", checkpoints=names)
-    assert metadata.sampling == config.loss.sampling == "bicubic"
+    assert metadata.sampling == config.loss.sampling == "learned"
     assert metadata.training["averaged_steps"] == [3, 8]
     files = [tmp_path / f"{name}.safetensors" for name in names]
     for name, file in zip(names, files):
         export_run(tmp_path, file, checkpoints=[name])
-    mean, first, last = (
-        load_weights(file, model="gcnv2_tiny").state_dict["convD_2.bias"]
-        for file in (tmp_path / "mean.safetensors", *files)
-    )
+    exported = [load_weights(file, model="gcnv2_tiny") for file in (tmp_path / "mean.safetensors", *files)]
+    mean, first, last = (weights.state_dict["convD_2.bias"] for weights in exported)
+    torch.testing.assert_close(mean, (first + last) / 2, atol=1e-3, rtol=0)
+    mean, first, last = (weights.sampling_kernel for weights in exported)
+    assert not torch.equal(first, last)
     torch.testing.assert_close(mean, (first + last) / 2, atol=1e-3, rtol=0)
     with pytest.raises(CheckpointError, match=r"never\.pt"):
         export_run(tmp_path, tmp_path / "x.safetensors", checkpoints=["last.pt", "never.pt"])

@@ -9,6 +9,7 @@ import pickle
 import re
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -373,6 +374,60 @@ def test_values_too_large_for_half_precision_are_not_lost_in_silence(tiny: State
 def test_weights_that_do_not_fit_their_metadata_are_not_saved(tiny: StateDict, tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match="do not fit gcnv2"):
         save_weights(tmp_path / "w.safetensors", tiny, WeightsMetadata("gcnv2"))
+
+
+LEARNED = replace(METADATA, sampling="learned")
+KERNEL = torch.linspace(-1, 1, 2 * 5 * 256).reshape(2, 5, 256).half().float()
+
+
+def test_a_learned_sampling_kernel_comes_back_with_the_weights(tiny: StateDict, tmp_path: Path) -> None:
+    path = tmp_path / "w.safetensors"
+    save_weights(path, tiny, LEARNED, sampling_kernel=KERNEL)
+    weights = load_weights(path, model="gcnv2_tiny")
+    assert weights.metadata == LEARNED
+    assert weights.sampling_kernel is not None
+    assert_equal({"kernel": weights.sampling_kernel}, {"kernel": KERNEL})
+    assert weights.state_dict.keys() == tiny.keys()
+
+
+@pytest.mark.parametrize(
+    ("metadata", "kernel", "message"),
+    [
+        (METADATA, KERNEL, "holds sampling_kernel, but its sampling is half_pixel"),
+        (LEARNED, None, "has learned sampling, but no sampling_kernel.*train-export"),
+        (LEARNED, KERNEL[:, :4], "sampling_kernel of 2x4x256"),
+        (LEARNED, KERNEL[0], "sampling_kernel of 5x256"),
+        (LEARNED, KERNEL[:, :, :128], "sampling_kernel of 2x5x128"),
+    ],
+)
+def test_a_sampling_kernel_that_does_not_fit_is_neither_saved_nor_loaded(
+    metadata: WeightsMetadata, kernel: torch.Tensor | None, message: str, tiny: StateDict, tmp_path: Path
+) -> None:
+    path = tmp_path / "w.safetensors"
+    with pytest.raises(WeightsError, match=message):
+        save_weights(path, tiny, metadata, sampling_kernel=kernel)
+    assert not path.exists()
+    tensors = tiny if kernel is None else {**tiny, "sampling_kernel": kernel.contiguous()}
+    save_file(tensors, path, metadata={"gcnv2_ros": metadata.to_json()})
+    with pytest.raises(WeightsError, match=message):
+        load_weights(path, model="gcnv2_tiny")
+
+
+def test_a_kernel_with_values_that_are_not_finite_is_refused(tiny: StateDict, tmp_path: Path) -> None:
+    path = tmp_path / "w.safetensors"
+    tensors = {**tiny, "sampling_kernel": torch.full((2, 1, 256), torch.nan)}
+    save_file(tensors, path, metadata={"gcnv2_ros": LEARNED.to_json()})
+    with pytest.raises(WeightsError, match="NaN or infinite values in sampling_kernel"):
+        load_weights(path, model="gcnv2_tiny")
+
+
+def test_conversion_keeps_a_kernel_unless_another_sampling_is_asked_for(tiny: StateDict, tmp_path: Path) -> None:
+    source, kept, left = (tmp_path / f"{name}.safetensors" for name in ("source", "kept", "left"))
+    save_weights(source, tiny, LEARNED, sampling_kernel=KERNEL)
+    assert convert_weights(source, kept).sampling == "learned"
+    assert load_weights(kept, model="gcnv2_tiny").sampling_kernel is not None
+    assert convert_weights(source, left, sampling="bicubic").sampling == "bicubic"
+    assert load_weights(left, model="gcnv2_tiny").sampling_kernel is None
 
 
 @pytest.mark.parametrize(

@@ -17,11 +17,12 @@ import torch
 from numpy.typing import NDArray
 
 from ..extraction import DecodeOptions, ExtractorOptions, create_extractor
-from ..extraction.decode import find_keypoints, sample_descriptors
+from ..extraction.decode import find_keypoints
 from ..extraction.network import decode_settings
 from ..extraction.options import resolved_border, resolved_radius
 from ..extraction.preprocess import InputGeometry, network_input
 from ..extraction.runtimes import create_runtime
+from ..extraction.sampling import kernel_of, sample_descriptors
 from ..extraction.suppression import Scratch
 from ..features import Features, pack_descriptors
 from ..messages.features import feature_points
@@ -103,6 +104,7 @@ class NetworkContender:
         self.name = f"{options.model} {self.runtime.name} {self.runtime.precision}"
         self.options, self.decode = options, decode
         self._metadata = weights.metadata
+        self._kernel = kernel_of(weights)
         self._scratch = Scratch()
         self._encode = message_encoder()
 
@@ -122,7 +124,11 @@ class NetworkContender:
         keypoints = find_keypoints(raw.scores[0, 0, :height, :width], settings, scratch=self._scratch)
         clock.mark("suppress")
         channels = sample_descriptors(
-            raw.descriptors[0], keypoints.uv, stride=self.runtime.stride, sampling=self._metadata.sampling
+            raw.descriptors[0],
+            keypoints.uv,
+            stride=self.runtime.stride,
+            sampling=self._metadata.sampling,
+            kernel=self._kernel,
         )
         size = np.full(len(keypoints.uv), self.runtime.stride * geometry.mean_scale, np.float32)
         features = Features(

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Decoding's inner loops, compiled by numba. `suppression` and `decode` hold the same in NumPy, for where it is absent.
+"""Decoding's inner loops, compiled by numba.
+
+`suppression`, `decode` and `sampling` hold the same in NumPy, for where it is absent.
 
 Importing this compiles, or takes what an earlier import has compiled and kept. No function holds the GIL.
 """
@@ -138,7 +140,7 @@ def sample(
     a: np.float32,
     sampled: NDArray[np.float32],
 ) -> None:
-    """`decode.sample_descriptors` of cells (h `width`, C) at places `x`, `y` (N,) in cells.
+    """`sampling.sample_descriptors` of cells (h `width`, C) at places `x`, `y` (N,) in cells.
 
     `a` is the parameter of cubic convolution; `sampled` (N, C) takes the result.
     """
@@ -169,3 +171,48 @@ def sample(
                 of_first, of_second = along[row] * across[column], along[row] * across[column + 1]
                 for channel in range(channels):
                     into[channel] += of_first * first[channel] + of_second * second[channel]
+
+
+@_compiled(
+    "void(float32[:, ::1], int64, float32[::1], float32[::1], float32[:, :, :, ::1], float32[:, ::1])",
+    fastmath={"contract"},
+)
+def sample_by_kernel(
+    cells: NDArray[np.float32],
+    width: int,
+    x: NDArray[np.float32],
+    y: NDArray[np.float32],
+    kernel: NDArray[np.float32],
+    sampled: NDArray[np.float32],
+) -> None:
+    """`sample` with ``learned`` sampling; `kernel` (2, phases, 4, C) as `sampling.tabulate` makes it."""
+    height = cells.shape[0] // width
+    channels = cells.shape[1]
+    phases = kernel.shape[1]
+    columns = np.zeros(4, np.int64)
+    for point in range(len(x)):
+        before = math.floor(x[point])
+        across = kernel[0, min(int((x[point] - np.float32(before)) * np.float32(phases)), phases - 1)]
+        for tap in range(4):
+            columns[tap] = min(max(before + tap - 1, 0), width - 1)
+        before = math.floor(y[point])
+        along = kernel[1, min(int((y[point] - np.float32(before)) * np.float32(phases)), phases - 1)]
+        into = sampled[point]
+        into[:] = 0.0
+        w0, w1, w2, w3 = across[0], across[1], across[2], across[3]
+        for tap in range(4):
+            start = min(max(before + tap - 1, 0), height - 1) * width
+            c0, c1, c2, c3 = (
+                cells[start + columns[0]],
+                cells[start + columns[1]],
+                cells[start + columns[2]],
+                cells[start + columns[3]],
+            )
+            row = along[tap]
+            for channel in range(channels):
+                into[channel] += row[channel] * (
+                    w0[channel] * c0[channel]
+                    + w1[channel] * c1[channel]
+                    + w2[channel] * c2[channel]
+                    + w3[channel] * c3[channel]
+                )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From a score map and a dense descriptor map to keypoints and their descriptors' channels.
+"""From a score map to keypoints; `sampling` reads their descriptors.
 
 The order of steps is that of the original pipeline: threshold, greedy suppression, border, mask, best N; where weights
 recommend it, the score map is smoothed first and only its peaks are candidates. Positions are in network pixels here,
@@ -18,11 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import kernels
-from .kernels import CUBIC
 from .suppression import Scratch, suppress
 
 if TYPE_CHECKING:
-    from ..weights import Candidates, Sampling
+    from ..weights import Candidates
 
 Keep = Callable[[NDArray[np.float32]], NDArray[np.bool_]]
 
@@ -42,9 +41,6 @@ _QUADRATIC_FIT = np.stack(
         _PATCH_COLUMNS * _PATCH_ROWS / 4,
     )
 ).astype(np.float32)
-
-_CELLS_AT_ONCE = 1024
-_CUBIC_STEPS = np.arange(-1, 3)
 
 
 @dataclass(frozen=True)
@@ -235,85 +231,3 @@ def _fit(
     determinant[~peaked] = np.inf
     offsets[:, 0] = (curve_xy * slope_y - curve_yy * slope_x) / determinant
     offsets[:, 1] = (curve_xy * slope_x - curve_xx * slope_y) / determinant
-
-
-def sample_descriptors(
-    dense: NDArray[np.float32], uv: NDArray[np.float32], *, stride: int, sampling: Sampling
-) -> NDArray[np.float32]:
-    """Interpolate a dense descriptor map at keypoints.
-
-    Parameters
-    ----------
-    dense
-        float32 (C, h, w), any memory layout; channels last is the fastest.
-    uv
-        float32 (N, 2), positions in network pixels.
-    stride
-        Network pixels per cell.
-    sampling
-        ``half_pixel``: bilinear; cell (i, j) is centred on ((j + 0.5) stride - 0.5, (i + 0.5) stride - 0.5), and
-        beyond the outermost centres the map continues constantly. ``bicubic``: the same with cubic convolution
-        (Keys, "Cubic Convolution Interpolation for Digital Image Processing", 1981, eq. 4, with `CUBIC` as a).
-        ``legacy``: column u of an input W wide reads cell column u / W * (w - 1), which is what the original pipeline's
-        grid, u / (W / 2) - 1 with corners aligned, amounts to.
-
-    Returns
-    -------
-    numpy.ndarray
-        float32 (N, C), not normalised again.
-    """
-    channels, height, width = dense.shape
-    cells = np.ascontiguousarray(dense.transpose(1, 2, 0)).reshape(height * width, channels)
-    x, y = _in_cells(uv[:, 0], width, stride, sampling), _in_cells(uv[:, 1], height, stride, sampling)
-    if (loops := kernels.compiled()) is not None:
-        combined = np.empty((len(uv), channels), np.float32)
-        loops.sample(cells, width, x, y, sampling == "bicubic", CUBIC, combined)
-        return combined
-    taps = _cubic_taps if sampling == "bicubic" else _linear_taps
-    column, across = taps(x, width)
-    row, along = taps(y, height)
-    weights = (along[:, :, None] * across[:, None, :]).reshape(len(uv), 1, column.shape[1] ** 2)
-    corners = (row[:, :, None] * width + column[:, None, :]).reshape(len(uv), column.shape[1] ** 2)
-    sampled = np.empty((len(uv), 1, channels), np.float32)
-    # Few at a time, so that the cells that are read out for them are still in the cache when they are summed.
-    step = _CELLS_AT_ONCE // weights.shape[2]
-    for start in range(0, len(uv), step):
-        part = slice(start, start + step)
-        np.matmul(weights[part], cells.take(corners[part], axis=0), out=sampled[part])
-    return sampled[:, 0]
-
-
-def _in_cells(position: NDArray[np.float32], cells: int, stride: int, sampling: Sampling) -> NDArray[np.float32]:
-    """Along one direction: positions in cells, the centre of the first one being 0."""
-    if sampling == "legacy":
-        return position * np.float32((cells - 1) / (cells * stride))
-    return (position + np.float32(0.5)) * np.float32(1 / stride) - np.float32(0.5)
-
-
-def _linear_taps(place: NDArray[np.float32], cells: int) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
-    """Along one direction: for each of N positions the two cells that bilinear interpolation reads, and their weights.
-
-    Both (N, 2).
-    """
-    place = np.clip(place, 0, cells - 1)
-    # A map one cell wide or high has no second column or row; its weight is 0 then.
-    first = np.minimum(place.astype(np.intp), max(cells - 2, 0))
-    rest = place - first.astype(np.float32)
-    return np.column_stack((first, np.minimum(first + 1, cells - 1))), np.column_stack((1 - rest, rest))
-
-
-def _cubic_taps(place: NDArray[np.float32], cells: int) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
-    """The same for cubic convolution: the four cells about each position, the outermost standing for those beyond."""
-    first = np.floor(place)
-    rest = place - first
-    left = 1 - rest
-    taps = np.clip(first.astype(np.intp)[:, None] + _CUBIC_STEPS, 0, cells - 1)
-    a = np.float32(CUBIC)
-    return taps, np.column_stack(
-        (
-            a * rest * left * left,
-            ((a + 2) * rest - (a + 3)) * rest * rest + 1,
-            ((a + 2) * left - (a + 3)) * left * left + 1,
-            a * left * rest * rest,
-        )
-    )

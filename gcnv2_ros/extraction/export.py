@@ -44,6 +44,7 @@ CACHE_VARIABLE = "GCNV2_ROS_CACHE"
 
 OPSET = 17
 _TRACED_CELLS = 4
+_KERNEL_DECIMALS = 5
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -330,8 +331,14 @@ def _model_info(model: str, weights: Weights, stride: int, input_size: tuple[int
         "metric": "hamming",
         "bit_order": metadata.bit_order,
         "sampling": metadata.sampling,
+        **_kernel_info(weights),
         "score_thresholds": dict(metadata.score_thresholds),
         "precision": "fp32",
         "licence": metadata.licence,
         "training": dict(metadata.training),
     }
+
+
+def _kernel_info(weights: Weights) -> dict[str, Any]:
+    kernel = weights.sampling_kernel
+    return {} if kernel is None else {"sampling_kernel": kernel.round(decimals=_KERNEL_DECIMALS).tolist()}

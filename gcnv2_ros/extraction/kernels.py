@@ -7,7 +7,7 @@ import functools
 from types import ModuleType
 
 CUBIC = -1.0
-"""The parameter a of cubic convolution; see `gcnv2_ros.extraction.decode.sample_descriptors`.
+"""The parameter a of cubic convolution; see `gcnv2_ros.extraction.sampling.sample_descriptors`.
 
 Torch and OpenCV have -0.75 and nothing else. With -1, the slope of a sinc, neighbouring keypoints' descriptors differ
 more, and more of them are matched.

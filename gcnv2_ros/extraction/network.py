@@ -14,12 +14,13 @@ from numpy.typing import NDArray
 
 from ..features import DESCRIPTOR_BYTES, Features, pack_descriptors
 from . import kernels
-from .decode import DecodeSettings, Keep, find_keypoints, sample_descriptors
+from .decode import DecodeSettings, Keep, find_keypoints
 from .extractor import Extractor, Image, Mask, marked
 from .options import DecodeOptions, ExtractorOptions, resolved_border, resolved_radius
 from .preprocess import InputGeometry, network_input
 from .results import ModelInfo, Timings
 from .runtimes import Runtime
+from .sampling import kernel_of, sample_descriptors
 from .suppression import Scratch
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ class NetworkExtractor(Extractor):
         super().__init__(decode)
         self._options = options
         self._metadata = weights.metadata
+        self._kernel = kernel_of(weights)
         self._weights_name, self._weights_sha256 = weights.path.name, weights.sha256
         self._runtime = runtime
         self._scratch = Scratch()
@@ -133,7 +135,11 @@ class NetworkExtractor(Extractor):
             settings = replace(settings, border=0)
         keypoints = find_keypoints(scores[:height, :width], settings, keep=keep, scratch=self._scratch)
         channels = sample_descriptors(
-            dense, keypoints.uv, stride=self._runtime.stride, sampling=self._metadata.sampling
+            dense,
+            keypoints.uv,
+            stride=self._runtime.stride,
+            sampling=self._metadata.sampling,
+            kernel=self._kernel,
         )
         count = len(keypoints.uv)
         return Features(

@@ -60,8 +60,9 @@ class LossOptions:
     descriptor
         ``contrastive``, or ``triplet`` as in the GCNv2 paper.
     sampling
-        How descriptors are read from the dense map, in training and with the weights that are exported: ``bicubic``,
-        or ``half_pixel``, which is bilinear.
+        How descriptors are read from the dense map, in training and with the weights that are exported: ``learned``,
+        by a kernel for each channel that is trained with the network, ``bicubic``, or ``half_pixel``, which is
+        bilinear.
     temperature, relaxed_weight
         Of the contrastive loss; the second is the weight of the same loss on the codes before the sign.
     margin
@@ -83,7 +84,7 @@ class LossOptions:
     """
 
     descriptor: Literal["contrastive", "triplet"] = "contrastive"
-    sampling: TrainedSampling = "bicubic"
+    sampling: TrainedSampling = "learned"
     temperature: float = 0.06
     relaxed_weight: float = 0.3
     margin: float = 1.0

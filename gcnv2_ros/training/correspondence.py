@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..extraction.kernels import CUBIC
 from ..networks.common import STRIDE
 
-TrainedSampling = Literal["bicubic", "half_pixel"]
+TrainedSampling = Literal["bicubic", "half_pixel", "learned"]
 """How descriptors can be read from the dense map in training."""
 
 
@@ -82,7 +82,9 @@ def grid_positions(size: tuple[int, int], step: int, *, device: torch.device | N
     return torch.stack([u.flatten(), v.flatten()], dim=1)
 
 
-def sample_channels(dense: Tensor, uv: Tensor, *, sampling: TrainedSampling = "half_pixel") -> Tensor:
+def sample_channels(
+    dense: Tensor, uv: Tensor, *, sampling: TrainedSampling = "half_pixel", kernel: Tensor | None = None
+) -> Tensor:
     """Sample dense stride-16 channels at pixel positions.
 
     Parameters
@@ -92,7 +94,9 @@ def sample_channels(dense: Tensor, uv: Tensor, *, sampling: TrainedSampling = "h
     uv
         (B, N, 2) pixels; NaN gives zeros.
     sampling
-        As `gcnv2_ros.extraction.decode.sample_descriptors` understands it.
+        As `gcnv2_ros.extraction.sampling.sample_descriptors` understands it.
+    kernel
+        Of ``learned`` sampling, (2, 1 + 2 M, C) coefficients as `gcnv2_ros.extraction.sampling.tabulate` takes them.
 
     Returns
     -------
@@ -101,6 +105,8 @@ def sample_channels(dense: Tensor, uv: Tensor, *, sampling: TrainedSampling = "h
     """
     missing = torch.isnan(uv[..., 0])
     place = (torch.nan_to_num(uv, nan=0.0).float() + 0.5) / STRIDE - 0.5
+    if kernel is not None:
+        return _sample_by_kernel(dense, place, kernel).masked_fill(missing[..., None], 0.0)
     # As a product with the weights of all cells, of which few are not zero, this is several times faster on a CPU than
     # grid_sample, whose derivative of the bicubic kind is slow. In half precision signs would change.
     with torch.autocast(dense.device.type, enabled=False):
@@ -117,16 +123,52 @@ def _cell_weights(place: Tensor, cells: int, sampling: TrainedSampling) -> Tenso
     rest = place - first
     if sampling == "bicubic":
         steps = torch.arange(-1, 3, device=place.device)
-        distance = (rest[..., None] - steps).abs()
-        near = ((CUBIC + 2) * distance - (CUBIC + 3)) * distance * distance + 1
-        far = CUBIC * (((distance - 5) * distance + 8) * distance - 4)
-        weights = torch.where(distance <= 1, near, far)
+        weights = _cubic(rest[..., None] - steps)
     else:
         steps = torch.arange(0, 2, device=place.device)
         weights = torch.stack([1 - rest, rest], dim=-1)
     # The outermost cells stand for those beyond them.
     taps = (first[..., None].long() + steps).clamp(0, cells - 1)
     return torch.zeros(*place.shape, cells, device=place.device).scatter_add_(-1, taps, weights)
+
+
+def _cubic(distance: Tensor) -> Tensor:
+    """Cubic convolution's weight of cells at `distance` from a place, in cells and at most 2."""
+    distance = distance.abs()
+    near = ((CUBIC + 2) * distance - (CUBIC + 3)) * distance * distance + 1
+    far = CUBIC * (((distance - 5) * distance + 8) * distance - 4)
+    return torch.where(distance <= 1, near, far)
+
+
+def _sample_by_kernel(dense: Tensor, place: Tensor, kernel: Tensor) -> Tensor:
+    """Channels (B, N, C) at places (B, N, 2), which are in cells."""
+    batch, channels, height, width = dense.shape
+    with torch.autocast(dense.device.type, enabled=False):
+        columns, across = _kernel_taps(place[..., 0], width, kernel[0])
+        rows, along = _kernel_taps(place[..., 1], height, kernel[1])
+        cells = dense.float().permute(0, 2, 3, 1).reshape(-1, channels)
+        rows = (rows + height * torch.arange(batch, device=dense.device)[:, None, None]) * width
+        sampled = torch.zeros(*place.shape[:2], channels, device=dense.device)
+        # Row by row, since all sixteen cells of every place at once are more than a processor's cache holds.
+        for row in range(rows.shape[-1]):
+            values = nn.functional.embedding(rows[..., row, None] + columns, cells)
+            sampled = sampled + along[..., row, :] * (values * across).sum(dim=-2)
+    return sampled
+
+
+def _kernel_taps(place: Tensor, cells: int, coefficients: Tensor) -> tuple[Tensor, Tensor]:
+    """Along one direction: the four cells about each place (B, N, 4), and their weights by channel (B, N, 4, C)."""
+    first = place.floor()
+    steps = torch.arange(-1, 3, device=place.device)
+    distance = (place - first)[..., None] - steps
+    waves = [torch.ones_like(distance)]
+    for harmonic in range(1, len(coefficients) // 2 + 1):
+        angle = torch.pi / 2 * harmonic * distance
+        waves += [angle.cos(), angle.sin()]
+    window = (1 + torch.cos(torch.pi / 2 * distance)) / 2
+    weights = _cubic(distance)[..., None] + (window[..., None] * torch.stack(waves, dim=-1)) @ coefficients
+    # The outermost cells stand for those beyond them.
+    return (first[..., None].long() + steps).clamp(0, cells - 1), weights
 
 
 def lookup_flow(flow: Tensor, uv: Tensor) -> Tensor:
@@ -168,6 +210,7 @@ def sample_correspondences(
     *,
     distractor_step: int = 0,
     sampling: TrainedSampling = "half_pixel",
+    kernel: Tensor | None = None,
 ) -> Correspondences:
     """Sample both images' dense channels at corresponding positions.
 
@@ -181,7 +224,7 @@ def sample_correspondences(
         (B, Q, 2) pixels of the first images, e.g. keypoints, or `grid_positions` expanded over the batch.
     distractor_step
         Adds the grid of this step to the database, as positions that belong to no query; 0 adds none.
-    sampling
+    sampling, kernel
         How the channels are sampled, see `sample_channels`.
     """
     truth = lookup_flow(flow, queries)
@@ -194,8 +237,10 @@ def sample_correspondences(
     return Correspondences(
         query_uv=queries,
         database_uv=database_uv,
-        query=sample_channels(dense_a, torch.where(query_valid[..., None], queries, torch.nan), sampling=sampling),
-        database=sample_channels(dense_b, database_uv, sampling=sampling),
+        query=sample_channels(
+            dense_a, torch.where(query_valid[..., None], queries, torch.nan), sampling=sampling, kernel=kernel
+        ),
+        database=sample_channels(dense_b, database_uv, sampling=sampling, kernel=kernel),
         query_valid=query_valid,
         database_valid=~torch.isnan(database_uv[..., 0]),
     )

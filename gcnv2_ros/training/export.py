@@ -16,13 +16,13 @@ import torch
 from torch import Tensor
 
 from ..extraction import DecodeOptions, ExtractorOptions
-from ..networks import create_network
 from ..networks.common import FeatureNetwork
 from ..weights import Sampling, WeightsMetadata, save_weights
 from .checkpoint import load_checkpoint
 from .config import config_from_dict
-from .fold import add_normalisation, fold_normalisation
+from .fold import fold_normalisation
 from .pictures import find_photographs
+from .trainable import create_trainable, released_state
 from .validation import CANDIDATES, INPUT_SIZES, Validation, extractor_of
 
 _KEYPOINTS_AT_THRESHOLD = {(640, 480): 1000, (320, 240): 500}
@@ -123,7 +123,7 @@ def export_run(
     loaded = [load_checkpoint(Path(folder) / name) for name in checkpoints]
     checkpoint = loaded[-1]
     config = config_from_dict(checkpoint.config, source=str(folder))
-    network = add_normalisation(create_network(config.model))
+    network = create_trainable(config)
     network.load_state_dict(average_weights([one.average for one in loaded]))
     network = fold_normalisation(network)
     pictures = [path for where in config.data.validation for path in find_photographs(where, split="validation")]
@@ -161,7 +161,8 @@ def export_run(
         training=training,
         licence="Apache-2.0",
     )
-    save_weights(target, network.state_dict(), metadata)
+    state, kernel = released_state(network)
+    save_weights(target, state, metadata, sampling_kernel=kernel)
     return metadata
 
 

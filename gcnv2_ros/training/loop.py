@@ -15,16 +15,16 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from ..networks import create_network
 from ..networks.common import FeatureNetwork
 from ..weights import Weights, load_weights
 from .checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
 from .config import LossOptions, ScheduleOptions, TrainingConfig
 from .correspondence import sample_correspondences
-from .fold import add_normalisation, fold_normalisation, unfold_normalisation
+from .fold import fold_normalisation, unfold_normalisation
 from .losses import contrastive, relaxed_triplet, score_map_loss, weighted_corner_loss
 from .optimiser import create_optimisers
 from .pairs import PairDataset, PairSource
+from .trainable import create_trainable, sampling_kernel
 
 # What may differ between a checkpoint and the configuration that continues it.
 _MAY_CHANGE = {"schedule", "data", "initial_weights"}
@@ -135,7 +135,7 @@ class Trainer:
         self.processes = int(os.environ.get("WORLD_SIZE", "1"))
         self.rank = int(os.environ.get("RANK", "0"))
         torch.manual_seed(config.seed)
-        self.network = add_normalisation(create_network(config.model)).to(self.device)
+        self.network = create_trainable(config).to(self.device)
         self.network = self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.heads: nn.Module = _Heads(self.network)
         if self.processes > 1:
@@ -157,6 +157,9 @@ class Trainer:
         images = torch.cat([dataset[number]["images"] for number in range(min(_MEASURED_PAIRS, len(dataset)))])
         images = (images.float() / 255).to(self.device, memory_format=torch.channels_last)
         unfold_normalisation(self.network, weights.state_dict, images)
+        kernel = sampling_kernel(self.network)
+        if kernel is not None and weights.sampling_kernel is not None:
+            _continue_kernel(kernel, weights.sampling_kernel)
         self.average.load_state_dict(self.network.state_dict())
         self.initial = {"sha256": weights.sha256, "training": dict(weights.metadata.training)}
 
@@ -283,7 +286,15 @@ class Trainer:
         self.heads.train()
         with torch.autocast(self.device.type, torch.bfloat16, enabled=schedule.precision == "bf16"):
             channels, logits = self.heads(images)
-            losses, codes = compute_losses(channels.float(), logits.float(), targets, valid, batch, self.config.loss)
+            losses, codes = compute_losses(
+                channels.float(),
+                logits.float(),
+                targets,
+                valid,
+                batch,
+                self.config.loss,
+                kernel=sampling_kernel(self.network),
+            )
         self.network.zero_grad(set_to_none=True)
         losses["loss"].backward()
         nn.utils.clip_grad_norm_(self.network.parameters(), schedule.clip)
@@ -317,8 +328,22 @@ class Trainer:
                 value.copy_(current[name])
 
 
+@torch.no_grad()
+def _continue_kernel(kernel: Tensor, earlier: Tensor) -> None:
+    """Copy a kernel into one that may have another number of harmonics; those beyond either stay out."""
+    common = min(kernel.shape[1], earlier.shape[1])
+    kernel[:, :common] = earlier[:, :common].to(kernel.device)
+
+
 def compute_losses(
-    channels: Tensor, logits: Tensor, targets: Tensor, valid: Tensor, batch: dict[str, Tensor], options: LossOptions
+    channels: Tensor,
+    logits: Tensor,
+    targets: Tensor,
+    valid: Tensor,
+    batch: dict[str, Tensor],
+    options: LossOptions,
+    *,
+    kernel: Tensor | None = None,
 ) -> tuple[dict[str, Tensor], Tensor]:
     """The losses of a batch.
 
@@ -330,6 +355,10 @@ def compute_losses(
         (2 B, 1, H, W).
     batch
         ``flow`` (B, H, W, 2) and ``queries`` (B, Q, 2).
+    options
+        Which losses.
+    kernel
+        Of ``learned`` sampling, see `gcnv2_ros.training.correspondence.sample_channels`.
 
     Returns
     -------
@@ -346,6 +375,7 @@ def compute_losses(
         batch["queries"],
         distractor_step=options.distractor_step,
         sampling=options.sampling,
+        kernel=kernel,
     )
     losses: dict[str, Tensor] = {}
     if options.descriptor == "contrastive":

@@ -16,6 +16,7 @@ from ..extraction.network import NetworkExtractor
 from ..extraction.runtimes import create_runtime
 from ..networks.common import FeatureNetwork
 from ..weights import Candidates, Sampling, Weights, WeightsMetadata
+from .trainable import released_state
 
 INPUT_SIZES = ((640, 480), (320, 240))
 _ROLLS = (45.0,)
@@ -35,11 +36,12 @@ def extractor_of(
     """An extractor for a network in memory, e.g. one in training. It runs a copy of the network, always in torch.
 
     The other runtimes refuse weights without a file, by whose SHA-256 they keep what they make of them. `sampling` is
-    how the network was trained to be read.
+    how the network was trained to be read, unless it has a kernel of its own.
     """
     options = replace(options, runtime="torch")
-    state = {name: tensor.detach().cpu() for name, tensor in network.state_dict().items()}
-    weights = Weights(state, WeightsMetadata(network.name, sampling=sampling), "", Path("in-memory"))
+    state, kernel = released_state(network)
+    metadata = WeightsMetadata(network.name, sampling=sampling if kernel is None else "learned")
+    weights = Weights(state, metadata, "", Path("in-memory"), kernel)
     return NetworkExtractor(options, weights, create_runtime(options, weights), decode or DecodeOptions())
 
 

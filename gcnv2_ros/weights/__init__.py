@@ -4,9 +4,10 @@
 from __future__ import annotations
 
 from .metadata import Candidates, Sampling, WeightsError, WeightsMetadata
-from .store import Weights, convert_weights, load_weights, save_weights, shipped_models
+from .store import KERNEL_NAME, Weights, convert_weights, load_weights, save_weights, shipped_models
 
 __all__ = [
+    "KERNEL_NAME",
     "Candidates",
     "Sampling",
     "Weights",

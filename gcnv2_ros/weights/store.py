@@ -15,10 +15,13 @@ from torch import Tensor
 
 from ..files import atomic_path, sha256_of
 from ..networks import NetworkError, create_network, network_names
+from ..networks.common import DESCRIPTOR_CHANNELS
 from .formats import METADATA_KEY, RawWeights, read_weights_file
 from .metadata import Sampling, WeightsError, WeightsMetadata
 
 DEFAULT_SOURCE = "default"
+KERNEL_NAME = "sampling_kernel"
+"""Under this name the kernel of ``learned`` sampling stands in a weights file, beside the network's parameters."""
 
 _LISTED_NAMES = 4
 
@@ -37,12 +40,16 @@ class Weights:
         SHA-256 of the file, 64 hexadecimal digits.
     path
         The file.
+    sampling_kernel
+        float32 (2, 1 + 2 M, 256), coefficients of the kernel of ``learned`` sampling, see
+        `gcnv2_ros.extraction.sampling.tabulate`; None with other sampling.
     """
 
     state_dict: dict[str, Tensor]
     metadata: WeightsMetadata
     sha256: str
     path: Path
+    sampling_kernel: Tensor | None = None
 
 
 def load_weights(source: str | Path, *, model: str) -> Weights:
@@ -79,21 +86,26 @@ def load_weights(source: str | Path, *, model: str) -> Weights:
     metadata = _metadata_of(raw, path, model)
     if metadata.model != model:
         raise WeightsError(f"{path} holds weights of {metadata.model}, not of {model}; set the model to match the file")
-    mismatch = _mismatch(raw.tensors, expected)
+    tensors = dict(raw.tensors)
+    kernel = tensors.pop(KERNEL_NAME, None)
+    if wrong := _wrong_kernel(kernel, metadata):
+        raise WeightsError(f"{path} {wrong}")
+    mismatch = _mismatch(tensors, expected)
     if mismatch:
-        fitting = " or ".join(_fitting_models(raw.tensors))
+        fitting = " or ".join(_fitting_models(tensors))
         if fitting:
             raise WeightsError(
                 f"{path} does not fit {model}: these look like weights of {fitting}; set the model to that"
             )
         raise WeightsError(f"{path} does not fit {model}: {mismatch}")
-    state_dict = {name: _as_float32(tensor) for name, tensor in raw.tensors.items()}
+    state_dict = {name: _as_float32(tensor) for name, tensor in tensors.items()}
+    kernel = None if kernel is None else _as_float32(kernel)
     for name in expected.keys() - state_dict.keys():
         state_dict[name] = torch.zeros((), dtype=torch.int64)  # a counter, see _mismatch
-    for name, tensor in state_dict.items():
+    for name, tensor in _with_kernel(state_dict, kernel).items():
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             raise WeightsError(f"{path} holds NaN or infinite values in {name}; the training that made it diverged")
-    return Weights(state_dict, metadata, sha256_of(path), path)
+    return Weights(state_dict, metadata, sha256_of(path), path, kernel)
 
 
 def save_weights(
@@ -102,6 +114,7 @@ def save_weights(
     metadata: WeightsMetadata,
     *,
     dtype: torch.dtype = torch.float16,
+    sampling_kernel: Tensor | None = None,
 ) -> None:
     """Write weights with their metadata as a safetensors file; an existing file is replaced in one step.
 
@@ -115,17 +128,21 @@ def save_weights(
         Conventions and provenance.
     dtype
         Floating-point type to store. Half precision halves the file and changes descriptors' bits hardly at all.
+    sampling_kernel
+        As in `Weights`; it goes with ``learned`` sampling in `metadata` and with no other.
 
     Raises
     ------
     WeightsError
-        If the tensors do not fit the network, or a value is not finite or not representable in `dtype`.
+        If the tensors do not fit the network or the sampling, or a value is not finite or not representable in `dtype`.
     """
     mismatch = _mismatch(state_dict, _expected_shapes(metadata.model))
     if mismatch:
         raise WeightsError(f"these weights do not fit {metadata.model}, so {path} is not written: {mismatch}")
+    if wrong := _wrong_kernel(sampling_kernel, metadata):
+        raise WeightsError(f"{path} is not written: it {wrong}")
     stored = {}
-    for name, tensor in state_dict.items():
+    for name, tensor in _with_kernel(state_dict, sampling_kernel).items():
         # A copy of its own: safetensors refuses tensors that share memory.
         value = tensor.detach().to("cpu", dtype if tensor.is_floating_point() else tensor.dtype, copy=True).contiguous()
         if value.is_floating_point() and not bool(torch.isfinite(value).all()):
@@ -154,7 +171,8 @@ def convert_weights(
     model
         Name of the network; None finds the one that the tensors' shapes fit.
     sampling, score_thresholds, licence
-        Replace what the source says, or the defaults of `load_weights`.
+        Replace what the source says, or the defaults of `load_weights`. A kernel of ``learned`` sampling is left out
+        where another sampling is asked for.
     dtype
         Floating-point type to store.
 
@@ -181,7 +199,8 @@ def convert_weights(
         # The first file in a chain of conversions is the one that tells where the weights come from.
         training={**origin, **metadata.training},
     )
-    save_weights(target, weights.state_dict, metadata, dtype=dtype)
+    kernel = weights.sampling_kernel if metadata.sampling == "learned" else None
+    save_weights(target, weights.state_dict, metadata, dtype=dtype, sampling_kernel=kernel)
     return metadata
 
 
@@ -261,6 +280,21 @@ def _mismatch(tensors: Mapping[str, Tensor], expected: Mapping[str, tuple[int, .
     ]
     found = (("missing", missing), ("unexpected", unexpected), ("wrong shape", reshaped))
     return "; ".join(f"{what}: {_listed(names)}" for what, names in found if names)
+
+
+def _wrong_kernel(kernel: Tensor | None, metadata: WeightsMetadata) -> str:
+    """What is wrong with the kernel of ``learned`` sampling, or with its absence; or an empty string."""
+    if metadata.sampling != "learned":
+        return "" if kernel is None else f"holds {KERNEL_NAME}, but its sampling is {metadata.sampling}, not learned"
+    if kernel is None:
+        return f"has learned sampling, but no {KERNEL_NAME}; export it again with `gcnv2 train-export`"
+    if kernel.ndim == 3 and kernel.shape[0] == 2 and kernel.shape[1] % 2 and kernel.shape[2] == DESCRIPTOR_CHANNELS:
+        return ""
+    return f"holds a {KERNEL_NAME} of {_shape(kernel.shape)}, expected 2x(1+2M)x{DESCRIPTOR_CHANNELS}"
+
+
+def _with_kernel(state_dict: Mapping[str, Tensor], kernel: Tensor | None) -> Mapping[str, Tensor]:
+    return state_dict if kernel is None else {**state_dict, KERNEL_NAME: kernel}
 
 
 def _fitting_models(tensors: Mapping[str, Tensor]) -> list[str]:

@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reading descriptors from the dense map of a network at keypoints."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import kernels
+from .kernels import CUBIC
+
+if TYPE_CHECKING:
+    from ..weights import Sampling, Weights
+
+PHASES = 64
+"""A learned kernel is tabulated for so many places between two cells; a place takes the nearest."""
+
+_CELLS_AT_ONCE = 1024
+_STEPS = np.arange(-1, 3)
+
+
+def kernel_of(weights: Weights) -> NDArray[np.float32] | None:
+    """The tabulated kernel of weights with ``learned`` sampling, for `sample_descriptors`; None for others."""
+    return None if weights.sampling_kernel is None else tabulate(weights.sampling_kernel.numpy())
+
+
+def tabulate(coefficients: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Weights of the four cells about a place, for each channel.
+
+    A channel's kernel along one direction is, at a distance d of a place from a cell's centre, in cells and |d| < 2,
+
+        cubic(d) + (1 + cos(pi d / 2)) / 2 * (a_0 + sum_m a_m cos(pi m d / 2) + b_m sin(pi m d / 2)),
+
+    with the cubic convolution of ``bicubic`` sampling. A high m lets what a cell holds tell apart places within it.
+
+    Parameters
+    ----------
+    coefficients
+        float32 (2, 1 + 2 M, C): along columns and along rows the a_0, a_1, b_1 and so on to b_M of C channels.
+
+    Returns
+    -------
+    numpy.ndarray
+        float32 (2, `PHASES`, 4, C).
+    """
+    rest = (np.arange(PHASES) + 0.5) / PHASES
+    distance = rest[:, None] - _STEPS
+    angle = np.pi / 2 * distance[..., None] * np.arange(1, coefficients.shape[1] // 2 + 1)
+    waves = np.ones((*distance.shape, coefficients.shape[1]))
+    waves[..., 1::2], waves[..., 2::2] = np.cos(angle), np.sin(angle)
+    waves *= (1 + np.cos(np.pi / 2 * distance[..., None])) / 2
+    cubic = _cubic_weights(rest.astype(np.float32))
+    return (waves @ coefficients[:, None] + cubic[..., None]).astype(np.float32)
+
+
+def sample_descriptors(
+    dense: NDArray[np.float32],
+    uv: NDArray[np.float32],
+    *,
+    stride: int,
+    sampling: Sampling,
+    kernel: NDArray[np.float32] | None = None,
+) -> NDArray[np.float32]:
+    """Interpolate a dense descriptor map at keypoints.
+
+    Parameters
+    ----------
+    dense
+        float32 (C, h, w), any memory layout; channels last is the fastest.
+    uv
+        float32 (N, 2), positions in network pixels.
+    stride
+        Network pixels per cell.
+    sampling
+        ``half_pixel``: bilinear; cell (i, j) is centred on ((j + 0.5) stride - 0.5, (i + 0.5) stride - 0.5), and
+        beyond the outermost centres the map continues constantly. ``bicubic``: the same with cubic convolution
+        (Keys, "Cubic Convolution Interpolation for Digital Image Processing", 1981, eq. 4, with `CUBIC` as a).
+        ``learned``: the same with `kernel`. ``legacy``: column u of an input W wide reads cell column
+        u / W * (w - 1), which is what the original pipeline's grid, u / (W / 2) - 1 with corners aligned, amounts to.
+    kernel
+        Of ``learned`` sampling, as `tabulate` makes it.
+
+    Returns
+    -------
+    numpy.ndarray
+        float32 (N, C), not normalised again.
+    """
+    channels, height, width = dense.shape
+    cells = np.ascontiguousarray(dense.transpose(1, 2, 0)).reshape(height * width, channels)
+    x, y = _in_cells(uv[:, 0], width, stride, sampling), _in_cells(uv[:, 1], height, stride, sampling)
+    loops = kernels.compiled()
+    sampled = np.empty((len(uv), channels), np.float32)
+    if loops is not None and kernel is not None:
+        loops.sample_by_kernel(cells, width, x, y, kernel, sampled)
+        return sampled
+    if loops is not None:
+        loops.sample(cells, width, x, y, sampling == "bicubic", CUBIC, sampled)
+        return sampled
+    taps = _linear_taps if sampling in ("half_pixel", "legacy") else _cubic_taps
+    column, across = taps(x, width)
+    row, along = taps(y, height)
+    corners = (row[:, :, None] * width + column[:, None, :]).reshape(len(uv), column.shape[1] ** 2)
+    # Few at a time, so that the cells that are read out for them are still in the cache when they are summed.
+    step = _CELLS_AT_ONCE // corners.shape[1]
+    for start in range(0, len(uv), step):
+        part = slice(start, start + step)
+        values = cells.take(corners[part], axis=0)
+        if kernel is None:
+            weights = (along[part, :, None] * across[part, None, :]).reshape(-1, 1, corners.shape[1])
+            np.matmul(weights, values, out=sampled[part, None])
+        else:
+            values = values.reshape(-1, 4, 4, channels)
+            values *= kernel[0, _phase(x[part])][:, None]
+            in_row = values.sum(axis=2)
+            in_row *= kernel[1, _phase(y[part])]
+            np.sum(in_row, axis=1, out=sampled[part])
+    return sampled
+
+
+def _phase(place: NDArray[np.float32]) -> NDArray[np.intp]:
+    rest = place - np.floor(place)
+    # What is rounded up to a whole cell belongs to the last phase before it.
+    return np.minimum((rest * np.float32(PHASES)).astype(np.intp), PHASES - 1)
+
+
+def _in_cells(position: NDArray[np.float32], cells: int, stride: int, sampling: Sampling) -> NDArray[np.float32]:
+    """Along one direction: positions in cells, the centre of the first one being 0."""
+    if sampling == "legacy":
+        return position * np.float32((cells - 1) / (cells * stride))
+    return (position + np.float32(0.5)) * np.float32(1 / stride) - np.float32(0.5)
+
+
+def _linear_taps(place: NDArray[np.float32], cells: int) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
+    """Along one direction: for each of N positions the two cells that bilinear interpolation reads, and their weights.
+
+    Both (N, 2).
+    """
+    place = np.clip(place, 0, cells - 1)
+    # A map one cell wide or high has no second column or row; its weight is 0 then.
+    first = np.minimum(place.astype(np.intp), max(cells - 2, 0))
+    rest = place - first.astype(np.float32)
+    return np.column_stack((first, np.minimum(first + 1, cells - 1))), np.column_stack((1 - rest, rest))
+
+
+def _cubic_taps(place: NDArray[np.float32], cells: int) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
+    """The same for cubic convolution: the four cells about each position, the outermost standing for those beyond."""
+    first = np.floor(place)
+    taps = np.clip(first.astype(np.intp)[:, None] + _STEPS, 0, cells - 1)
+    return taps, _cubic_weights(place - first)
+
+
+def _cubic_weights(rest: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Weights (N, 4) of the four cells about places that are `rest` (N,) beyond the second of them."""
+    left = 1 - rest
+    a = np.float32(CUBIC)
+    return np.column_stack(
+        (
+            a * rest * left * left,
+            ((a + 2) * rest - (a + 3)) * rest * rest + 1,
+            ((a + 2) * left - (a + 3)) * left * left + 1,
+            a * left * rest * rest,
+        )
+    )
