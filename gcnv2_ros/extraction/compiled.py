@@ -189,30 +189,29 @@ def sample_by_kernel(
     height = cells.shape[0] // width
     channels = cells.shape[1]
     phases = kernel.shape[1]
-    columns = np.zeros(4, np.int64)
+    columns, rows = np.zeros(4, np.int64), np.zeros(4, np.int64)
     for point in range(len(x)):
         before = math.floor(x[point])
         across = kernel[0, min(int((x[point] - np.float32(before)) * np.float32(phases)), phases - 1)]
         for tap in range(4):
+            # The outermost cells stand for those beyond them.
             columns[tap] = min(max(before + tap - 1, 0), width - 1)
         before = math.floor(y[point])
         along = kernel[1, min(int((y[point] - np.float32(before)) * np.float32(phases)), phases - 1)]
+        for tap in range(4):
+            rows[tap] = min(max(before + tap - 1, 0), height - 1) * width
+        w0, w1, w2, w3 = across[0], across[1], across[2], across[3]
         into = sampled[point]
         into[:] = 0.0
-        w0, w1, w2, w3 = across[0], across[1], across[2], across[3]
-        for tap in range(4):
-            start = min(max(before + tap - 1, 0), height - 1) * width
-            c0, c1, c2, c3 = (
-                cells[start + columns[0]],
-                cells[start + columns[1]],
-                cells[start + columns[2]],
-                cells[start + columns[3]],
-            )
-            row = along[tap]
-            for channel in range(channels):
-                into[channel] += row[channel] * (
-                    w0[channel] * c0[channel]
-                    + w1[channel] * c1[channel]
-                    + w2[channel] * c2[channel]
-                    + w3[channel] * c3[channel]
-                )
+        # Two rows at a time: each loop over the channels loads the weights across, and what is summed, anew.
+        for tap in range(0, 4, 2):
+            upper, lower = rows[tap], rows[tap + 1]
+            of_upper, of_lower = along[tap], along[tap + 1]
+            u0, u1 = cells[upper + columns[0]], cells[upper + columns[1]]
+            u2, u3 = cells[upper + columns[2]], cells[upper + columns[3]]
+            l0, l1 = cells[lower + columns[0]], cells[lower + columns[1]]
+            l2, l3 = cells[lower + columns[2]], cells[lower + columns[3]]
+            for c in range(channels):
+                in_upper = w0[c] * u0[c] + w1[c] * u1[c] + w2[c] * u2[c] + w3[c] * u3[c]
+                in_lower = w0[c] * l0[c] + w1[c] * l1[c] + w2[c] * l2[c] + w3[c] * l3[c]
+                into[c] += of_upper[c] * in_upper + of_lower[c] * in_lower

@@ -14,7 +14,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..weights import KERNEL_NAME
 from .config import ScheduleOptions
+
+KERNEL_RATE = 4.0
+"""Its coefficients go on growing for many thousands of steps at the rate of the other parameters."""
 
 # Coefficients of the quintic iteration, from the same source: they raise small singular values fast and leave all of
 # them between about 0.7 and 1.2, which is as good as 1 for a step's direction.
@@ -106,19 +110,24 @@ def create_optimisers(network: nn.Module, schedule: ScheduleOptions) -> dict[str
     """The optimisers of a network by name; each group's ``full_lr`` is its learning rate outside warm-up and decay.
 
     With ``muon`` the weights of all convolutions but the first go to Muon, biases and normalisation to AdamW. Muon's
-    authors leave output layers to AdamW too; the detector's learnt faster with Muon.
+    authors leave output layers to AdamW too; the detector's learnt faster with Muon. A sampling kernel's rate is
+    `KERNEL_RATE` times that of AdamW's other parameters.
     """
     matrices = []
     if schedule.optimiser == "muon":
         matrices = [parameter for parameter in network.parameters() if parameter.ndim == 4 and parameter.shape[1] > 1]
-    taken = {id(parameter) for parameter in matrices}
+    kernels = [parameter for name, parameter in network.named_parameters() if name == KERNEL_NAME]
+    taken = {id(parameter) for parameter in matrices + kernels}
     others = [parameter for parameter in network.parameters() if id(parameter) not in taken]
+    groups: list[dict[str, Any]] = [
+        {"params": [p for p in others if p.ndim > 1], "weight_decay": schedule.weight_decay},
+        {"params": [p for p in others if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    if kernels:
+        groups.append({"params": kernels, "weight_decay": 0.0, "lr": KERNEL_RATE * schedule.learning_rate})
     optimisers: dict[str, torch.optim.Optimizer] = {
         "adamw": torch.optim.AdamW(
-            [
-                {"params": [p for p in others if p.ndim > 1], "weight_decay": schedule.weight_decay},
-                {"params": [p for p in others if p.ndim <= 1], "weight_decay": 0.0},
-            ],
+            groups,
             lr=schedule.learning_rate,
             betas=(0.9, 0.98),
         )
