@@ -18,6 +18,7 @@ its way of asking for more iterations differs between OpenCV 4 and 5; so the inv
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Literal
 
@@ -36,10 +37,12 @@ COEFFICIENT_COUNTS: dict[str, tuple[int, ...]] = {
 """Numbers of coefficients that each model takes; shorter lists are filled with zeros."""
 
 _MAX_ITERATIONS = 40
-_STEP_CONVERGED = 1e-13
+# The error that a step of Newton's method leaves is about the square of the step.
+_STEP_CONVERGED = 1e-7
 _RESIDUAL_ACCEPTED = 1e-8
 
 
+@functools.lru_cache(maxsize=64)
 def valid_radius(model: DistortionModel, coefficients: tuple[float, ...]) -> float:
     """Largest ideal normalised radius up to which the radial part of the model can be inverted.
 
@@ -68,7 +71,7 @@ def distort(
     points[~(np.hypot(points[:, 0], points[:, 1]) <= valid_radius(model, coefficients))] = np.nan
     if model == "equidistant":
         return _distort_equidistant(coefficients, points)
-    return _polynomial(coefficients, points)[0]
+    return np.stack(_polynomial(coefficients, points[:, 0], points[:, 1])[:2], axis=1)
 
 
 def undistort(
@@ -84,60 +87,67 @@ def undistort(
     if model == "equidistant":
         return _undistort_equidistant(coefficients, target)
     limit = valid_radius(model, coefficients)
-    radius = np.hypot(target[:, 0], target[:, 1])
+    target_x, target_y = np.ascontiguousarray(target.T)
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
         # Starting from the right side of the root, Newton's steps on a barrel or a pincushion never pass it.
-        point = target * np.minimum(1.0, limit / np.maximum(radius, 1e-300))[:, None]
+        start = np.minimum(1.0, limit / np.maximum(np.hypot(target_x, target_y), 1e-300))
+        x, y = target_x * start, target_y * start
         for _ in range(_MAX_ITERATIONS):
-            value, (xx, xy, yx, yy) = _polynomial(coefficients, point)
-            residual = value - target
+            value_x, value_y, (xx, xy, yx, yy) = _polynomial(coefficients, x, y)
+            value_x -= target_x
+            value_y -= target_y
             determinant = xx * yy - xy * yx
-            step = np.stack([yy * residual[:, 0] - xy * residual[:, 1], xx * residual[:, 1] - yx * residual[:, 0]], 1)
-            step /= determinant[:, None]
-            point = point - step
-            if not np.any(np.abs(step) > _STEP_CONVERGED):
+            step_x = (yy * value_x - xy * value_y) / determinant
+            step_y = (xx * value_y - yx * value_x) / determinant
+            x -= step_x
+            y -= step_y
+            moving = np.maximum(np.abs(step_x), np.abs(step_y)) > _STEP_CONVERGED
+            if not moving.any():
                 break
-        residual = _polynomial(coefficients, point)[0] - target
-        good = np.hypot(residual[:, 0], residual[:, 1]) <= _RESIDUAL_ACCEPTED
-        good &= (np.hypot(point[:, 0], point[:, 1]) <= limit) & (determinant > 0)
-    point[~good] = np.nan
-    return point
+        good = ~moving & (np.hypot(x, y) <= limit) & (determinant > 0)
+    return np.where(good[:, None], np.stack([x, y], axis=1), np.nan)
 
 
 def _polynomial(
-    coefficients: tuple[float, ...], points: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], tuple[NDArray[np.float64], ...]]:
-    """The Brown-Conrady family without its limits: values (N, 2) and the four entries (N,) of its Jacobian by rows."""
+    coefficients: tuple[float, ...], x: NDArray[np.float64], y: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64], tuple[NDArray[np.float64], ...]]:
+    """The Brown-Conrady family without its limits, at (N,) `x` and `y`.
+
+    Both values and the four entries of the Jacobian by rows, each (N,).
+    """
     k1, k2, p1, p2, k3, k4, k5, k6, s1, s2, s3, s4, tau_x, tau_y = (*coefficients, *(0.0,) * 9)[:14]
-    x, y = points[:, 0], points[:, 1]
-    square = x * x + y * y
-    denominator = 1.0 + square * (k4 + square * (k5 + square * k6))
-    radial = (1.0 + square * (k1 + square * (k2 + square * k3))) / denominator
-    slope = k1 + square * (2 * k2 + square * 3 * k3) - radial * (k4 + square * (2 * k5 + square * 3 * k6))
-    slope = 2.0 * slope / denominator
+    square_x, square_y = x * x, y * y
+    square = square_x + square_y
+    radial = 1.0 + square * (k1 + square * (k2 + square * k3))
+    slope = 2.0 * k1 + square * (4.0 * k2 + square * (6.0 * k3))
+    if k4 or k5 or k6:
+        denominator = 1.0 + square * (k4 + square * (k5 + square * k6))
+        radial = radial / denominator
+        slope = (slope - radial * (2.0 * k4 + square * (4.0 * k5 + square * (6.0 * k6)))) / denominator
     mixed = x * y
-    prism_x, prism_y = s1 + 2 * s2 * square, s3 + 2 * s4 * square
-    value = np.stack(
-        [
-            x * radial + 2 * p1 * mixed + p2 * (square + 2 * x * x) + square * (s1 + s2 * square),
-            y * radial + p1 * (square + 2 * y * y) + 2 * p2 * mixed + square * (s3 + s4 * square),
-        ],
-        axis=1,
-    )
-    cross = mixed * slope + 2 * p1 * x + 2 * p2 * y
-    xx = radial + x * x * slope + 2 * p1 * y + 6 * p2 * x + 2 * x * prism_x
-    xy = cross + 2 * y * prism_x
-    yx = cross + 2 * x * prism_y
-    yy = radial + y * y * slope + 6 * p1 * y + 2 * p2 * x + 2 * y * prism_y
+    value_x, value_y = x * radial, y * radial
+    xx, yy = radial + square_x * slope, radial + square_y * slope
+    xy = yx = mixed * slope
+    if p1 or p2:
+        value_x += 2 * p1 * mixed + p2 * (square + 2 * square_x)
+        value_y += p1 * (square + 2 * square_y) + 2 * p2 * mixed
+        along_x, along_y = 2 * p1 * x + 2 * p2 * y, 2 * p1 * y + 2 * p2 * x
+        xx, xy, yx, yy = xx + along_y + 4 * p2 * x, xy + along_x, yx + along_x, yy + along_y + 4 * p1 * y
+    if s1 or s2 or s3 or s4:
+        prism_x, prism_y = s1 + 2 * s2 * square, s3 + 2 * s4 * square
+        value_x += square * (s1 + s2 * square)
+        value_y += square * (s3 + s4 * square)
+        xx, xy = xx + 2 * x * prism_x, xy + 2 * y * prism_x
+        yx, yy = yx + 2 * x * prism_y, yy + 2 * y * prism_y
     if not (tau_x or tau_y):
-        return value, (xx, xy, yx, yy)
+        return value_x, value_y, (xx, xy, yx, yy)
     tilt = _tilt(tau_x, tau_y)
-    tilted = value @ tilt[:, :2].T + tilt[:, 2]
-    value = tilted[:, :2] / tilted[:, 2:]
+    tilted_x, tilted_y, scale = tilt[:, :2] @ np.stack([value_x, value_y]) + tilt[:, 2:]
+    value_x, value_y = tilted_x / scale, tilted_y / scale
     # Quotient rule of the projective map, chained with the derivatives above.
-    a, b = (tilt[0, :2, None] - value[:, 0] * tilt[2, :2, None]) / tilted[:, 2]
-    c, d = (tilt[1, :2, None] - value[:, 1] * tilt[2, :2, None]) / tilted[:, 2]
-    return value, (a * xx + b * yx, a * xy + b * yy, c * xx + d * yx, c * xy + d * yy)
+    a, b = (tilt[0, :2, None] - value_x * tilt[2, :2, None]) / scale
+    c, d = (tilt[1, :2, None] - value_y * tilt[2, :2, None]) / scale
+    return value_x, value_y, (a * xx + b * yx, a * xy + b * yy, c * xx + d * yx, c * xy + d * yy)
 
 
 def _tilt(tau_x: float, tau_y: float) -> NDArray[np.float64]:
