@@ -37,27 +37,23 @@ def suppress_peaks(scores: NDArray[np.float32], threshold: np.float32, radius: i
     bits = scores.view(np.int32)
     # The bits of positive floats rank as the floats do; negated, the highest score comes first, equal ones by position.
     keys = np.empty(height * width, np.int64)
+    # Of each column the highest of three rows, with a column on either side that is lower than everything.
+    highest = np.full(width + 2, -np.inf, np.float32)
+    peak = np.empty(width, np.bool_)
     count = 0
     for row in range(height):
-        above, below = max(row - 1, 0), min(row + 1, height - 1)
+        above, here, below = scores[max(row - 1, 0)], scores[row], scores[min(row + 1, height - 1)]
+        # Loops without branches, of which the compiler makes vector instructions; few pixels are left to branch for.
         for column in range(width):
-            score = scores[row, column]
-            if not score > threshold:
-                continue
-            left, right = max(column - 1, 0), min(column + 1, width - 1)
-            if (
-                scores[row, left] > score
-                or scores[row, right] > score
-                or scores[above, column] > score
-                or scores[below, column] > score
-                or scores[above, left] > score
-                or scores[above, right] > score
-                or scores[below, left] > score
-                or scores[below, right] > score
-            ):
-                continue
-            keys[count] = row * width + column - (np.int64(bits[row, column]) << 32)
-            count += 1
+            highest[column + 1] = max(max(above[column], below[column]), here[column])
+        for column in range(width):
+            score = here[column]
+            beside = (score >= highest[column]) & (score >= highest[column + 2])
+            peak[column] = (score > threshold) & (score >= highest[column + 1]) & beside
+        for column in range(width):
+            if peak[column]:
+                keys[count] = row * width + column - (np.int64(bits[row, column]) << 32)
+                count += 1
     keys = keys[:count]
     keys.sort()
     # A frame of `radius` saves every check for the map's edges.
