@@ -7,20 +7,27 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from ..errors import GCNv2Error
+from ..extraction import ExtractorOptions
+from ..extraction.preprocess import InputGeometry, network_input
+from ..extraction.runtimes import create_runtime
 from ..sequences import Frame, open_sequence
 from ..transport import PROFILE_VARIABLES, TRANSPORT_VARIABLE
+from ..weights import load_weights
 
 _TIMEOUT_SECONDS = 600.0
 _PERCENTILES = (50, 95, 99)
 _DEFAULT_TRANSPORT = "DEFAULT"
+_WARM_UP_SHARE = 10
 
 
 @dataclass(frozen=True)
@@ -29,7 +36,7 @@ class NodeCondition:
 
     Attributes
     ----------
-    precision, runtime, input_size, threads, max_keypoints
+    model, precision, runtime, input_size, threads, max_keypoints
         Of the node's extractor.
     reliability
         ``best_effort`` or ``reliable``, of publisher and subscription of the images.
@@ -41,6 +48,7 @@ class NodeCondition:
         Where its frames are from; they are published as bgr8.
     """
 
+    model: str = "gcnv2_tiny"
     precision: str = "fp32"
     runtime: str = "auto"
     input_size: tuple[int, int] = (320, 240)
@@ -60,7 +68,8 @@ def measure_node(condition: NodeCondition, *, say: Callable[[str], None]) -> dic
     -------
     dict
         The condition, and: ``sent``, ``answered``, ``output_hz``; ``latency_ms`` from publishing a frame to receiving
-        its features, ``inside_ms`` from the node's callback to its publishing (both None without any answer).
+        its features, ``inside_ms`` from the node's callback to its publishing (both None without any answer);
+        ``forward_ms``, the median of bare forward passes at the camera's rate, by themselves, right afterwards.
 
     Raises
     ------
@@ -82,39 +91,26 @@ def measure_node(condition: NodeCondition, *, say: Callable[[str], None]) -> dic
     return json.loads(finished.stdout.splitlines()[-1])
 
 
-def against_forward(run: dict[str, Any], measured: Sequence[dict[str, Any]], model: str) -> dict[str, Any]:
-    """A run of the node beside the bare forward pass of the same engine, network and input size.
+def against_forward(run: dict[str, Any]) -> dict[str, Any]:
+    """A run of the node beside the bare forward pass.
 
     Parameters
     ----------
     run
-        Result of `measure_node`.
-    measured
-        Entry ``runs`` of `gcnv2_ros.benchmarking.run.run_bench`.
-    model
-        The network.
+        Result of `measure_node`, or its ``inside_ms``, ``output_hz`` and ``forward_ms``.
 
     Returns
     -------
     dict
-        `run`, with ``inside_to_forward``: the median inside the node over the median forward pass, and
-        ``output_times_forward``: the output's rate as a share of what a node without anything but the forward pass
-        would give. Each None where it is not known.
+        `run`, with ``inside_to_forward``: the median inside the node over the median forward pass, None without any
+        answer; and ``output_times_forward``: the output's rate as a share of what a node without anything but the
+        forward pass would give.
     """
-    forward = next(
-        (
-            entry["stages_ms"]["forward"]["p50"]
-            for entry in measured
-            if (entry["model"], entry["runtime"], entry["precision"]) == (model, run["runtime"], run["precision"])
-            and tuple(entry["input_size"]) == tuple(run["input_size"])
-        ),
-        None,
-    )
-    inside = run["inside_ms"]
+    inside, forward = run["inside_ms"], run["forward_ms"]
     return {
         **run,
-        "inside_to_forward": inside["p50"] / forward if inside and forward else None,
-        "output_times_forward": run["output_hz"] * forward / 1e3 if forward else None,
+        "inside_to_forward": inside["p50"] / forward if inside else None,
+        "output_times_forward": run["output_hz"] * forward / 1e3,
     }
 
 
@@ -123,9 +119,11 @@ def _run(condition: NodeCondition) -> dict[str, Any]:
 
     sequence = open_sequence(condition.sequence)
     period = round(1e9 / condition.camera_hz)
-    pictures = [cv2.cvtColor(sequence[index].gray, cv2.COLOR_GRAY2BGR) for index in range(len(sequence))]
+    pictures = [
+        np.asarray(cv2.cvtColor(sequence[index].gray, cv2.COLOR_GRAY2BGR), np.uint8) for index in range(len(sequence))
+    ]
     frames = [
-        Frame(index, 1_000_000_000 + index * period, np.asarray(pictures[index % len(pictures)], np.uint8))
+        Frame(index, 1_000_000_000 + index * period, pictures[index % len(pictures)])
         for index in range(condition.frames)
     ]
     width, height = condition.input_size
@@ -133,6 +131,7 @@ def _run(condition: NodeCondition) -> dict[str, Any]:
         sequence,
         frames,
         parameters={
+            "model": condition.model,
             "precision": condition.precision,
             "runtime": condition.runtime,
             "input_width": width,
@@ -160,7 +159,34 @@ def _run(condition: NodeCondition) -> dict[str, Any]:
         if len(latency)
         else None,
         "inside_ms": inside if len(inside) == 2 else None,
+        "forward_ms": _bare_forward(condition, pictures),
     }
+
+
+def _bare_forward(condition: NodeCondition, pictures: Sequence[NDArray[np.uint8]]) -> float:
+    """Median milliseconds of the forward pass alone, at the camera's rate: a processor that waits long is slower."""
+    options = ExtractorOptions(
+        model=condition.model,
+        runtime=condition.runtime,
+        precision=condition.precision,
+        input_width=condition.input_size[0],
+        input_height=condition.input_size[1],
+        threads=condition.threads,
+    )
+    runtime = create_runtime(options, load_weights(options.weights, model=condition.model))
+    gray = np.asarray(cv2.cvtColor(pictures[0], cv2.COLOR_BGR2GRAY), np.uint8)
+    geometry = InputGeometry.of((gray.shape[1], gray.shape[0]), condition.input_size, runtime.stride)
+    batch = network_input([gray], [geometry])
+    milliseconds = []
+    due = time.perf_counter()
+    for _ in range(condition.frames):
+        start = time.perf_counter()
+        runtime.infer(batch)
+        milliseconds.append(1e3 * (time.perf_counter() - start))
+        due += 1 / condition.camera_hz
+        time.sleep(max(0.0, due - time.perf_counter()))
+    runtime.close()
+    return float(np.median(milliseconds[condition.frames // _WARM_UP_SHARE :]))
 
 
 if __name__ == "__main__":

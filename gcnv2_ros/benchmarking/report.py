@@ -125,9 +125,9 @@ def _start_table(report: dict[str, Any]) -> list[str]:
 
 def _node_table(runs: list[dict[str, Any]]) -> list[str]:
     lines = [
-        "| node | camera, Hz | sent | answered | keypoints | output, Hz | times the bare forward "
+        "| node | camera, Hz | bare forward, ms | sent | answered | keypoints | output, Hz | times the bare forward "
         "| image to features p50 / p95 / p99, ms | inside the node p50 / p99, ms | to the bare forward |",
-        "|---|---|---|---|---|---|---|---|---|---|",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for run in runs:
         latency, inside = run["latency_ms"], run["inside_ms"]
@@ -139,8 +139,8 @@ def _node_table(runs: list[dict[str, Any]]) -> list[str]:
         keypoints = "" if run["keypoints"] is None else f"{run['keypoints']:.0f}"
         lines.append(
             f"| {run['runtime']} {run['precision']}, {run['reliability']}, {run['transport']} "
-            f"| {run['camera_hz']:.0f} | {run['sent']} | {run['answered']} | {keypoints} | {run['output_hz']:.1f} "
-            f"| {share} | {through} | {within} | {ratio} |"
+            f"| {run['camera_hz']:.0f} | {run['forward_ms']:.2f} | {run['sent']} | {run['answered']} | {keypoints} "
+            f"| {run['output_hz']:.1f} | {share} | {through} | {within} | {ratio} |"
         )
     return lines
 

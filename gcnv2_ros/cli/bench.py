@@ -84,6 +84,7 @@ def run(arguments: argparse.Namespace) -> None:
         report["node"] = []
         for runtime, precision in working:
             base = NodeCondition(
+                model=options.models[0],
                 precision=precision,
                 runtime=runtime,
                 input_size=(width, height),
@@ -98,8 +99,7 @@ def run(arguments: argparse.Namespace) -> None:
             ]
             # Four times as many frames, or a camera of 200 Hz would be over before the node has settled.
             conditions.append(replace(base, camera_hz=200.0, frames=4 * base.frames))
-            runs = [measure_node(condition, say=say) for condition in conditions]
-            report["node"] += [against_forward(run, report["runs"], options.models[0]) for run in runs]
+            report["node"] += [against_forward(measure_node(condition, say=say)) for condition in conditions]
     tables = markdown_report(report)
     print(tables)
     if arguments.out is not None:
