@@ -13,11 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from gcnv2_ros.training.config import ScheduleOptions
-from gcnv2_ros.training.optimiser import Muon, create_optimisers, orthogonalise
+from gcnv2_ros.training.config import ScheduleOptions, config_from_dict
+from gcnv2_ros.training.optimiser import KERNEL_RATE, Muon, create_optimisers, orthogonalise
 from gcnv2_ros.training.pairs import HomographyPairs, PairDataset, TargetOptions
 from gcnv2_ros.training.photometric import PhotometricOptions
 from gcnv2_ros.training.pictures import Picture, TrainingDataError, brighten, find_photographs
+from gcnv2_ros.training.trainable import create_trainable, sampling_kernel
 from gcnv2_ros.training.warps import WarpOptions, picture_pyramid
 
 SIZE = (128, 96)
@@ -151,3 +152,14 @@ def test_hidden_convolutions_go_to_muon_and_every_parameter_to_one_optimiser() -
     owned = [id(p) for optimiser in optimisers.values() for g in optimiser.param_groups for p in g["params"]]
     assert sorted(owned) == sorted(map(id, network.parameters()))
     assert set(create_optimisers(network, ScheduleOptions(optimiser="adamw"))) == {"adamw"}
+
+
+@pytest.mark.parametrize("optimiser", ["muon", "adamw"])
+def test_a_learned_sampling_kernel_has_a_rate_of_its_own(optimiser: str) -> None:
+    config = config_from_dict({"loss": {"sampling": "learned"}, "schedule": {"optimiser": optimiser}})
+    network = create_trainable(config)
+    groups = create_optimisers(network, config.schedule)["adamw"].param_groups
+    rates = [group["full_lr"] for group in groups if any(p is sampling_kernel(network) for p in group["params"])]
+    assert rates == [KERNEL_RATE * config.schedule.learning_rate]
+    fixed = create_trainable(config_from_dict({"loss": {"sampling": "bicubic"}}))
+    assert sampling_kernel(fixed) is None
