@@ -44,7 +44,7 @@ def test_shipped_files_are_whole_small_and_say_how_they_were_made(model: str) ->
     assert sha256_of(path) == entry["sha256"]
     assert path.stat().st_size < MEGABYTES[model] * 1e6
     weights = load_weights("default", model=model)
-    assert weights.metadata.sampling == "bicubic"
+    assert weights.metadata.sampling == "learned"
     assert set(weights.metadata.score_thresholds) == set(weights.metadata.smoothing) == {"640x480", "320x240"}
     assert weights.metadata.licence == "Apache-2.0"
     training = weights.metadata.training
