@@ -111,12 +111,17 @@ def sample_descriptors(
             weights = (along[part, :, None] * across[part, None, :]).reshape(-1, 1, corners.shape[1])
             np.matmul(weights, values, out=sampled[part, None])
         else:
-            values = values.reshape(-1, 4, 4, channels)
-            values *= kernel[0, _phase(x[part])][:, None]
-            in_row = values.sum(axis=2)
-            in_row *= kernel[1, _phase(y[part])]
-            np.sum(in_row, axis=1, out=sampled[part])
+            sampled[part] = _weigh(values, kernel, x[part], y[part])
     return sampled
+
+
+def _weigh(
+    values: NDArray[np.float32], kernel: NDArray[np.float32], x: NDArray[np.float32], y: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """The 16 cells (N, 16, C) about each of N places, row by row, weighted by a learned kernel and summed: (N, C)."""
+    across, along = (table.take(_phase(place), axis=0) for table, place in zip(kernel, (x, y)))
+    rows = np.einsum("nrtc,ntc->nrc", values.reshape(len(x), 4, 4, -1), across)
+    return np.einsum("nrc,nrc->nc", rows, along)
 
 
 def _phase(place: NDArray[np.float32]) -> NDArray[np.intp]:
