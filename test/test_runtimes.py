@@ -9,6 +9,7 @@ import logging
 import subprocess
 import sys
 import types
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from gcnv2_ros.files import sha256_of
 from gcnv2_ros.networks import create_network
 from gcnv2_ros.weights import Weights, WeightsMetadata, load_weights, save_weights
 
-pytest.importorskip("onnx")
+onnx = pytest.importorskip("onnx")
 data = pytest.importorskip("skimage.data")
 
 MODEL = "gcnv2_tiny"
@@ -528,6 +529,18 @@ def test_an_exported_file_runs_elsewhere_and_says_what_it_is(
         expected = reference.infer(batch)
         np.testing.assert_allclose(scores, expected.scores, atol=1e-4)
         np.testing.assert_allclose(descriptors, expected.descriptors, atol=1e-4)
+
+
+def test_an_exported_file_says_how_a_learned_kernel_reads_its_descriptors(weights: Weights, tmp_path: Path) -> None:
+    source, target = tmp_path / "learned.safetensors", tmp_path / "network.onnx"
+    kernel = torch.linspace(-1, 1, 2 * 3 * 256).reshape(2, 3, 256)
+    metadata = replace(weights.metadata, sampling="learned")
+    save_weights(source, weights.state_dict, metadata, dtype=torch.float32, sampling_kernel=kernel)
+    assert main(["export", MODEL, str(target), "--weights", str(source)]) == 0
+    (entry,) = onnx.load(str(target)).metadata_props
+    info = json.loads(entry.value)
+    assert info["sampling"] == "learned"
+    np.testing.assert_allclose(info["sampling_kernel"], kernel, atol=1e-5)
 
 
 @pytest.mark.parametrize(
