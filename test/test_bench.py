@@ -64,7 +64,8 @@ def test_the_original_pipeline_finds_what_is_found_without_its_own_habits(colour
     ours = NetworkContender(OPTIONS, weights, decode).run(image_message(colour)).features
     assert len(ours) > 20
     np.testing.assert_allclose(original.uv, ours.uv)
-    np.testing.assert_allclose(original.response, ours.response, atol=1e-6)
+    # The same sums in another order.
+    np.testing.assert_allclose(original.response, ours.response, atol=1e-5)
 
 
 def test_the_original_pipeline_gets_a_threshold_that_leaves_it_as_many_keypoints(colour: np.ndarray) -> None:
