@@ -35,7 +35,7 @@ from gcnv2_ros.extraction.network import decode_settings
 from gcnv2_ros.extraction.preprocess import InputGeometry, network_input
 from gcnv2_ros.extraction.quantization import load_calibration, quantize_onnx
 from gcnv2_ros.extraction.runtimes import create_runtime
-from gcnv2_ros.extraction.sampling import kernel_of, sample_descriptors
+from gcnv2_ros.extraction.sampling import sampler_of
 from gcnv2_ros.extraction.suppression import Scratch
 from gcnv2_ros.features import pack_descriptors
 from gcnv2_ros.files import atomic_write
@@ -137,19 +137,13 @@ def in_graph(runtime: str, content: bytes, threads: int) -> Run:
 
 def on_host(options: ExtractorOptions, weights: Weights, settings: DecodeSettings) -> Run:
     """The package's own way."""
-    runtime, scratch, kernel = create_runtime(options, weights), Scratch(), kernel_of(weights)
+    runtime, scratch = create_runtime(options, weights), Scratch()
+    sample = sampler_of(weights, runtime.stride)
 
     def run(batch: NDArray[np.float32]) -> Decoded:
         raw = runtime.infer(batch)
         keypoints = find_keypoints(raw.scores[0, 0], settings, scratch=scratch)
-        channels = sample_descriptors(
-            raw.descriptors[0],
-            keypoints.uv,
-            stride=runtime.stride,
-            sampling=weights.metadata.sampling,
-            kernel=kernel,
-        )
-        return pack_descriptors(channels), keypoints.uv
+        return pack_descriptors(sample(raw.descriptors[0], keypoints.uv)), keypoints.uv
 
     return run
 

@@ -29,13 +29,13 @@ from gcnv2_ros.extraction.decode import DecodeSettings, find_keypoints
 from gcnv2_ros.extraction.network import decode_settings
 from gcnv2_ros.extraction.preprocess import InputGeometry, network_input
 from gcnv2_ros.extraction.runtimes import create_runtime
-from gcnv2_ros.extraction.sampling import kernel_of, sample_descriptors
+from gcnv2_ros.extraction.sampling import Sampler, sampler_of
 from gcnv2_ros.extraction.suppression import Scratch
 from gcnv2_ros.features import pack_descriptors
 from gcnv2_ros.files import atomic_write
 from gcnv2_ros.networks.common import STRIDE
 from gcnv2_ros.sequences import open_sequence
-from gcnv2_ros.weights import Sampling, Weights, load_weights
+from gcnv2_ros.weights import Weights, load_weights
 
 _WARM_UP_ROUNDS = 2
 _PAUSE_SECONDS = 0.005
@@ -59,15 +59,12 @@ def raw_outputs(weights: Weights, model: str, size: tuple[int, int], images: str
     return outputs
 
 
-def decode(
-    raw: Raw, settings: DecodeSettings, sampling: Sampling, kernel: NDArray[np.float32] | None, scratch: Scratch
-) -> tuple[NDArray[np.uint8], Any]:
+def decode(raw: Raw, settings: DecodeSettings, sample: Sampler, scratch: Scratch) -> tuple[NDArray[np.uint8], Any]:
     """Packed descriptors, and the seconds of finding keypoints and of describing them."""
     start = time.perf_counter()
     keypoints = find_keypoints(raw[1], settings, scratch=scratch)
     found = time.perf_counter()
-    channels = sample_descriptors(raw[0], keypoints.uv, stride=STRIDE, sampling=sampling, kernel=kernel)
-    packed = pack_descriptors(channels)
+    packed = pack_descriptors(sample(raw[0], keypoints.uv))
     return packed, (found - start, time.perf_counter() - found)
 
 
@@ -89,7 +86,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     report: dict[str, Any] = {"machine": describe_machine(), "sizes": {}}
     try:
         weights = load_weights(chosen.weights, model=chosen.model)
-        kernel = kernel_of(weights)
+        sample = sampler_of(weights, STRIDE)
         for size in map(parse_size, chosen.sizes):
             outputs = raw_outputs(weights, chosen.model, size, chosen.images)
             settings = decode_settings(DecodeOptions(max_keypoints=chosen.max_keypoints), weights.metadata, size)
@@ -100,7 +97,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 for kind in _KINDS:
                     time.sleep(_PAUSE_SECONDS)
                     with mock.patch.object(kernels, "compiled", return_value=loops[kind]):
-                        packed, spent = decode(raw, settings, weights.metadata.sampling, kernel, scratch)
+                        packed, spent = decode(raw, settings, sample, scratch)
                     if turn >= _WARM_UP_ROUNDS:
                         seconds[kind].append(spent)
                         keypoints.append(len(packed))

@@ -189,6 +189,7 @@ def _fisheye_radius(coefficients: tuple[float, ...]) -> Polynomial:
     return Polynomial([0.0, 1.0, 0.0, k1, 0.0, k2, 0.0, k3, 0.0, k4])
 
 
+@functools.lru_cache(maxsize=64)
 def _fold_angle(coefficients: tuple[float, ...]) -> float:
     """Angle to the optical axis, at most 90 degrees, at which the fisheye's polynomial stops growing."""
     return min(_first_positive_root(_fisheye_radius(coefficients).deriv()), math.pi / 2)

@@ -22,7 +22,7 @@ from ..extraction.network import decode_settings
 from ..extraction.options import resolved_border, resolved_radius
 from ..extraction.preprocess import InputGeometry, network_input
 from ..extraction.runtimes import create_runtime
-from ..extraction.sampling import kernel_of, sample_descriptors
+from ..extraction.sampling import sampler_of
 from ..extraction.suppression import Scratch
 from ..features import Features, pack_descriptors
 from ..messages.features import feature_points
@@ -104,7 +104,7 @@ class NetworkContender:
         self.name = f"{options.model} {self.runtime.name} {self.runtime.precision}"
         self.options, self.decode = options, decode
         self._metadata = weights.metadata
-        self._kernel = kernel_of(weights)
+        self._sample = sampler_of(weights, self.runtime.stride)
         self._scratch = Scratch()
         self._encode = message_encoder()
 
@@ -123,13 +123,7 @@ class NetworkContender:
         settings = decode_settings(self.decode, self._metadata, (width, height))
         keypoints = find_keypoints(raw.scores[0, 0, :height, :width], settings, scratch=self._scratch)
         clock.mark("suppress")
-        channels = sample_descriptors(
-            raw.descriptors[0],
-            keypoints.uv,
-            stride=self.runtime.stride,
-            sampling=self._metadata.sampling,
-            kernel=self._kernel,
-        )
+        channels = self._sample(raw.descriptors[0], keypoints.uv)
         size = np.full(len(keypoints.uv), self.runtime.stride * geometry.mean_scale, np.float32)
         features = Features(
             geometry.to_image(keypoints.uv), keypoints.score, pack_descriptors(channels), image_size, size=size

@@ -20,7 +20,7 @@ from .options import DecodeOptions, ExtractorOptions, resolved_border, resolved_
 from .preprocess import InputGeometry, network_input
 from .results import ModelInfo, Timings
 from .runtimes import Runtime
-from .sampling import kernel_of, sample_descriptors
+from .sampling import sampler_of
 from .suppression import Scratch
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class NetworkExtractor(Extractor):
         super().__init__(decode)
         self._options = options
         self._metadata = weights.metadata
-        self._kernel = kernel_of(weights)
+        self._sample = sampler_of(weights, runtime.stride)
         self._weights_name, self._weights_sha256 = weights.path.name, weights.sha256
         self._runtime = runtime
         self._scratch = Scratch()
@@ -134,13 +134,7 @@ class NetworkExtractor(Extractor):
             keep = partial(_is_wanted, mask, geometry, settings.border)
             settings = replace(settings, border=0)
         keypoints = find_keypoints(scores[:height, :width], settings, keep=keep, scratch=self._scratch)
-        channels = sample_descriptors(
-            dense,
-            keypoints.uv,
-            stride=self._runtime.stride,
-            sampling=self._metadata.sampling,
-            kernel=self._kernel,
-        )
+        channels = self._sample(dense, keypoints.uv)
         count = len(keypoints.uv)
         return Features(
             geometry.to_image(keypoints.uv),

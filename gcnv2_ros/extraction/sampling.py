@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,6 +16,8 @@ from .kernels import CUBIC
 if TYPE_CHECKING:
     from ..weights import Sampling, Weights
 
+Sampler = Callable[[NDArray[np.float32], NDArray[np.float32]], NDArray[np.float32]]
+
 PHASES = 64
 """A learned kernel is tabulated for so many places between two cells; a place takes the nearest."""
 
@@ -21,9 +25,10 @@ _CELLS_AT_ONCE = 1024
 _STEPS = np.arange(-1, 3)
 
 
-def kernel_of(weights: Weights) -> NDArray[np.float32] | None:
-    """The tabulated kernel of weights with ``learned`` sampling, for `sample_descriptors`; None for others."""
-    return None if weights.sampling_kernel is None else tabulate(weights.sampling_kernel.numpy())
+def sampler_of(weights: Weights, stride: int) -> Sampler:
+    """`sample_descriptors` as `weights` want it, of a network with `stride`: takes a dense map and positions."""
+    kernel = None if weights.sampling_kernel is None else tabulate(weights.sampling_kernel.numpy())
+    return partial(sample_descriptors, stride=stride, sampling=weights.metadata.sampling, kernel=kernel)
 
 
 def tabulate(coefficients: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -92,11 +97,11 @@ def sample_descriptors(
     x, y = _in_cells(uv[:, 0], width, stride, sampling), _in_cells(uv[:, 1], height, stride, sampling)
     loops = kernels.compiled()
     sampled = np.empty((len(uv), channels), np.float32)
-    if loops is not None and kernel is not None:
-        loops.sample_by_kernel(cells, width, x, y, kernel, sampled)
-        return sampled
     if loops is not None:
-        loops.sample(cells, width, x, y, sampling == "bicubic", CUBIC, sampled)
+        if kernel is not None:
+            loops.sample_by_kernel(cells, width, x, y, kernel, sampled)
+        else:
+            loops.sample(cells, width, x, y, sampling == "bicubic", CUBIC, sampled)
         return sampled
     taps = _linear_taps if sampling in ("half_pixel", "legacy") else _cubic_taps
     column, across = taps(x, width)
