@@ -533,7 +533,7 @@ def test_an_exported_file_runs_elsewhere_and_says_what_it_is(
 
 def test_an_exported_file_says_how_a_learned_kernel_reads_its_descriptors(weights: Weights, tmp_path: Path) -> None:
     source, target = tmp_path / "learned.safetensors", tmp_path / "network.onnx"
-    kernel = torch.linspace(-1, 1, 2 * 3 * 256).reshape(2, 3, 256)
+    kernel = torch.linspace(-1, 1, 2 * 2 * 3 * 256).reshape(2, 2, 3, 256)
     metadata = replace(weights.metadata, sampling="learned")
     save_weights(source, weights.state_dict, metadata, dtype=torch.float32, sampling_kernel=kernel)
     assert main(["export", MODEL, str(target), "--weights", str(source)]) == 0

@@ -65,35 +65,40 @@ def test_bicubic_descriptors_are_cubic_convolutions_of_a_map_that_continues_as_i
 
 
 def learned_kernel(coefficients: np.ndarray, distance: float) -> np.ndarray:
-    """A channel's kernel along one direction: coefficients (1 + 2 M, C) to weights (C,)."""
+    """A channel's kernel along one direction: coefficients (2, 1 + 2 M, C) to complex weights (C,)."""
+    real, imaginary = coefficients.astype(float)
     if abs(distance) >= 2:
-        return np.zeros(coefficients.shape[1])
-    waves = coefficients[0].astype(float)
-    for harmonic in range(1, len(coefficients) // 2 + 1):
+        return np.zeros(real.shape[1], complex)
+    terms = real + 1j * imaginary
+    waves = terms[0]
+    for harmonic in range(1, len(terms) // 2 + 1):
         angle = np.pi * harmonic * distance / 2
-        waves = waves + coefficients[2 * harmonic - 1] * np.cos(angle) + coefficients[2 * harmonic] * np.sin(angle)
+        waves = waves + terms[2 * harmonic - 1] * np.cos(angle) + terms[2 * harmonic] * np.sin(angle)
     return keys_kernel(distance) + (1 + np.cos(np.pi * distance / 2)) / 2 * waves
 
 
 @settings(deadline=None, max_examples=20)
 @given(st.integers(1, 5), st.integers(1, 5), st.integers(0, 4), st.integers(0, 2**32 - 1))
-def test_learned_kernels_weigh_the_cells_of_each_channel_by_itself(
+def test_learned_kernels_weigh_the_cells_of_each_channel_for_itself_and_for_the_other_of_its_pair(
     width: int, height: int, harmonics: int, seed: int
 ) -> None:
     rng = np.random.default_rng(seed)
-    dense = rng.standard_normal((8, height, width)).astype(np.float32)
-    coefficients = rng.standard_normal((2, 1 + 2 * harmonics, 8)).astype(np.float32) / 4
+    dense = rng.standard_normal((256, height, width)).astype(np.float32)
+    coefficients = rng.standard_normal((2, 2, 1 + 2 * harmonics, 256)).astype(np.float32) / 4
     # Places for which the kernel is tabulated.
     place = (
         rng.integers(-PHASES // 2, (width * PHASES - PHASES // 2, height * PHASES - PHASES // 2), (6, 2)) + 0.5
     ) / PHASES
     framed = np.pad(dense, ((0, 0), (2, 2), (2, 2)), mode="edge")
-    expected = np.zeros((6, 8))
+    expected = np.zeros((6, 256))
     for point, (u, v) in enumerate(place):
         for row in range(-2, height + 2):
             for column in range(-2, width + 2):
                 weight = learned_kernel(coefficients[0], u - column) * learned_kernel(coefficients[1], v - row)
-                expected[point] += weight * framed[:, row + 2, column + 2]
+                product = weight * framed[:, row + 2, column + 2]
+                expected[point] += product.real
+                expected[point, 0::2] += product.imag[1::2]
+                expected[point, 1::2] += product.imag[0::2]
     uv = ((place + 0.5) * 16 - 0.5).astype(np.float32)
     sampled = sample_descriptors(dense, uv, stride=16, sampling="learned", kernel=tabulate(coefficients))
     np.testing.assert_allclose(sampled, expected, atol=1e-3)
@@ -105,7 +110,7 @@ def test_a_learned_kernel_without_waves_is_the_cubic_one_at_the_nearest_of_its_p
     rng = np.random.default_rng(seed)
     dense = rng.standard_normal((256, 4, 5)).astype(np.float32)
     uv = rng.uniform(-0.5, (79.5, 63.5), (50, 2)).astype(np.float32)
-    kernel = tabulate(np.zeros((2, 1, 256), np.float32))
+    kernel = tabulate(np.zeros((2, 2, 1, 256), np.float32))
     learned = sample_descriptors(dense, uv, stride=16, sampling="learned", kernel=kernel)
     step = 16 / PHASES
     nearest = ((np.floor((uv - 7.5) / step) + 0.5) * step + 7.5).astype(np.float32)

@@ -179,8 +179,8 @@ def test_training_reads_descriptors_as_decoding_does(seed: int, sampling: Traine
 def test_training_reads_descriptors_by_a_learned_kernel_as_decoding_does(seed: int, harmonics: int) -> None:
     rng = np.random.default_rng(seed)
     width, height = (int(extent) for extent in rng.integers(1, 8, 2))
-    dense = rng.standard_normal((16, height, width)).astype(np.float32)
-    coefficients = (rng.standard_normal((2, 1 + 2 * harmonics, 16)) / 4).astype(np.float32)
+    dense = rng.standard_normal((256, height, width)).astype(np.float32)
+    coefficients = (rng.standard_normal((2, 2, 1 + 2 * harmonics, 256)) / 4).astype(np.float32)
     # Between those for which decoding has the kernel in its table, training is the exact one.
     places = rng.integers(-PHASES // 2, (width * PHASES - PHASES // 2, height * PHASES - PHASES // 2), (20, 2)) + 0.5
     uv = ((places / PHASES + 0.5) * 16 - 0.5).astype(np.float32)

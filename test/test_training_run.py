@@ -186,16 +186,16 @@ def test_a_kernel_with_other_harmonics_is_trained_further_with_those_in_common(
     harmonics: int, prepared: Path, tmp_path: Path
 ) -> None:
     released = tmp_path / "released.safetensors"
-    earlier = torch.randn(2, 1 + 2 * harmonics, 256, generator=torch.Generator().manual_seed(0))
+    earlier = torch.randn(2, 2, 1 + 2 * harmonics, 256, generator=torch.Generator().manual_seed(0))
     metadata = WeightsMetadata("gcnv2_tiny", sampling="learned")
     state = create_network("gcnv2_tiny").state_dict()
     save_weights(released, state, metadata, dtype=torch.float32, sampling_kernel=earlier)
     config = config_from_dict({**small_config().to_dict(), "initial_weights": str(released)})
     kernel = sampling_kernel(Trainer(config, tmp_path / "run", sources(config, prepared)).network)
     assert kernel is not None
-    common = min(kernel.shape[1], earlier.shape[1])
-    torch.testing.assert_close(kernel.detach()[:, :common], earlier[:, :common])
-    assert not kernel[:, common:].any()
+    common = min(kernel.shape[2], earlier.shape[2])
+    torch.testing.assert_close(kernel.detach()[:, :, :common], earlier[:, :, :common])
+    assert not kernel[:, :, common:].any()
 
 
 def test_initial_weights_that_are_not_there_are_named(prepared: Path, tmp_path: Path) -> None:

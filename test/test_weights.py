@@ -377,7 +377,7 @@ def test_weights_that_do_not_fit_their_metadata_are_not_saved(tiny: StateDict, t
 
 
 LEARNED = replace(METADATA, sampling="learned")
-KERNEL = torch.linspace(-1, 1, 2 * 5 * 256).reshape(2, 5, 256).half().float()
+KERNEL = torch.linspace(-1, 1, 2 * 2 * 5 * 256).reshape(2, 2, 5, 256).half().float()
 
 
 def test_a_learned_sampling_kernel_comes_back_with_the_weights(tiny: StateDict, tmp_path: Path) -> None:
@@ -390,14 +390,25 @@ def test_a_learned_sampling_kernel_comes_back_with_the_weights(tiny: StateDict, 
     assert weights.state_dict.keys() == tiny.keys()
 
 
+def test_a_sampling_kernel_without_imaginary_parts_is_a_real_one(tiny: StateDict, tmp_path: Path) -> None:
+    path = tmp_path / "gcnv2_tiny.safetensors"
+    save_weights(path, tiny, LEARNED, sampling_kernel=KERNEL[:, 0])
+    kernel = load_weights(path, model="gcnv2_tiny").sampling_kernel
+    assert kernel is not None
+    assert_equal({"real": kernel[:, 0]}, {"real": KERNEL[:, 0]})
+    assert kernel.shape == KERNEL.shape
+    assert not kernel[:, 1].any()
+
+
 @pytest.mark.parametrize(
     ("metadata", "kernel", "message"),
     [
         (METADATA, KERNEL, "holds sampling_kernel, but its sampling is half_pixel"),
         (LEARNED, None, "has learned sampling, but no sampling_kernel.*train-export"),
-        (LEARNED, KERNEL[:, :4], "sampling_kernel of 2x4x256"),
-        (LEARNED, KERNEL[0], "sampling_kernel of 5x256"),
-        (LEARNED, KERNEL[:, :, :128], "sampling_kernel of 2x5x128"),
+        (LEARNED, KERNEL[:, :, :4], "sampling_kernel of 2x2x4x256"),
+        (LEARNED, KERNEL[0, 0], "sampling_kernel of 5x256"),
+        (LEARNED, KERNEL[0, :1], "sampling_kernel of 1x5x256"),
+        (LEARNED, KERNEL[:, :, :, :128], "sampling_kernel of 2x2x5x128"),
     ],
 )
 def test_a_sampling_kernel_that_does_not_fit_is_neither_saved_nor_loaded(

@@ -16,6 +16,10 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
+# A change of what is defined in this file is seen in what is kept of it; of what is defined elsewhere it is not.
+_CHANNELS = 256
+_2C, _3C, _4C, _5C, _6C, _7C = 512, 768, 1024, 1280, 1536, 1792
+
 
 def _compiled(signature: str, **options: Any) -> Callable[[Any], Any]:
     options = {"nogil": True, "error_model": "numpy", **options}
@@ -170,7 +174,7 @@ def sample(
 
 
 @_compiled(
-    "void(float32[:, ::1], int64, float32[::1], float32[::1], float32[:, :, :, ::1], float32[:, ::1])",
+    "void(float32[:, ::1], int64, float32[::1], float32[::1], float32[:, :, :, :, ::1], float32[:, ::1])",
     fastmath={"contract"},
 )
 def sample_by_kernel(
@@ -181,33 +185,58 @@ def sample_by_kernel(
     kernel: NDArray[np.float32],
     sampled: NDArray[np.float32],
 ) -> None:
-    """`sample` with ``learned`` sampling; `kernel` (2, phases, 4, C) as `sampling.tabulate` makes it."""
+    """`sample` with ``learned`` sampling; `kernel` (2, phases, 2, 4, C) as `sampling.tabulate` makes it; C is 256."""
+    if cells.shape[1] != _CHANNELS or kernel.shape[2:] != (2, 4, _CHANNELS):
+        raise ValueError("a learned kernel and the map that it reads have 256 channels")
     height = cells.shape[0] // width
-    channels = cells.shape[1]
     phases = kernel.shape[1]
-    columns, rows = np.zeros(4, np.int64), np.zeros(4, np.int64)
+    flat = cells.reshape(-1)
+    rows = np.zeros(4, np.int64)
+    patch = np.empty(16 * _CHANNELS, np.float32)
+    own, partner = np.empty(_CHANNELS, np.float32), np.empty(_CHANNELS, np.float32)
     for point in range(len(x)):
-        before = math.floor(x[point])
-        across = kernel[0, min(int((x[point] - np.float32(before)) * np.float32(phases)), phases - 1)]
+        left = math.floor(x[point])
+        phase = min(int((x[point] - np.float32(left)) * np.float32(phases)), phases - 1)
+        across = kernel[0, phase].reshape(-1)
+        above = math.floor(y[point])
+        phase = min(int((y[point] - np.float32(above)) * np.float32(phases)), phases - 1)
+        along = kernel[1, phase].reshape(-1)
+        # The four cells of a row are read as one piece: the compiler can then address all of it with few registers. At
+        # the left and the right edge, where an outermost cell stands for those beyond it, they are put together first.
+        inside = left >= 1 and left + 2 < width
         for tap in range(4):
-            # The outermost cells stand for those beyond them.
-            columns[tap] = min(max(before + tap - 1, 0), width - 1)
-        before = math.floor(y[point])
-        along = kernel[1, min(int((y[point] - np.float32(before)) * np.float32(phases)), phases - 1)]
-        for tap in range(4):
-            rows[tap] = min(max(before + tap - 1, 0), height - 1) * width
-        w0, w1, w2, w3 = across[0], across[1], across[2], across[3]
-        into = sampled[point]
-        into[:] = 0.0
-        # Two rows at a time: each loop over the channels loads the weights across, and what is summed, anew.
-        for tap in range(0, 4, 2):
-            upper, lower = rows[tap], rows[tap + 1]
-            of_upper, of_lower = along[tap], along[tap + 1]
-            u0, u1 = cells[upper + columns[0]], cells[upper + columns[1]]
-            u2, u3 = cells[upper + columns[2]], cells[upper + columns[3]]
-            l0, l1 = cells[lower + columns[0]], cells[lower + columns[1]]
-            l2, l3 = cells[lower + columns[2]], cells[lower + columns[3]]
-            for c in range(channels):
-                in_upper = w0[c] * u0[c] + w1[c] * u1[c] + w2[c] * u2[c] + w3[c] * u3[c]
-                in_lower = w0[c] * l0[c] + w1[c] * l1[c] + w2[c] * l2[c] + w3[c] * l3[c]
-                into[c] += of_upper[c] * in_upper + of_lower[c] * in_lower
+            row = min(max(above + tap - 1, 0), height - 1) * width
+            rows[tap] = (row + left - 1) * _CHANNELS if inside else 4 * tap * _CHANNELS
+            if inside:
+                continue
+            for step in range(4):
+                cell = cells[row + min(max(left + step - 1, 0), width - 1)]
+                into = patch[(4 * tap + step) * _CHANNELS : (4 * tap + step + 1) * _CHANNELS]
+                for c in range(_CHANNELS):
+                    into[c] = cell[c]
+        source = flat if inside else patch
+        row0, row1 = source[rows[0] : rows[0] + _4C], source[rows[1] : rows[1] + _4C]
+        row2, row3 = source[rows[2] : rows[2] + _4C], source[rows[3] : rows[3] + _4C]
+        for c in range(_CHANNELS):
+            r0, r1, r2, r3 = across[c], across[c + _CHANNELS], across[c + _2C], across[c + _3C]
+            i0, i1, i2, i3 = across[c + _4C], across[c + _5C], across[c + _6C], across[c + _7C]
+            v0, v1, v2, v3 = row0[c], row0[c + _CHANNELS], row0[c + _2C], row0[c + _3C]
+            real, imaginary = r0 * v0 + r1 * v1 + r2 * v2 + r3 * v3, i0 * v0 + i1 * v1 + i2 * v2 + i3 * v3
+            to_own = along[c] * real - along[c + _4C] * imaginary
+            to_partner = along[c] * imaginary + along[c + _4C] * real
+            v0, v1, v2, v3 = row1[c], row1[c + _CHANNELS], row1[c + _2C], row1[c + _3C]
+            real, imaginary = r0 * v0 + r1 * v1 + r2 * v2 + r3 * v3, i0 * v0 + i1 * v1 + i2 * v2 + i3 * v3
+            to_own += along[c + _CHANNELS] * real - along[c + _5C] * imaginary
+            to_partner += along[c + _CHANNELS] * imaginary + along[c + _5C] * real
+            v0, v1, v2, v3 = row2[c], row2[c + _CHANNELS], row2[c + _2C], row2[c + _3C]
+            real, imaginary = r0 * v0 + r1 * v1 + r2 * v2 + r3 * v3, i0 * v0 + i1 * v1 + i2 * v2 + i3 * v3
+            to_own += along[c + _2C] * real - along[c + _6C] * imaginary
+            to_partner += along[c + _2C] * imaginary + along[c + _6C] * real
+            v0, v1, v2, v3 = row3[c], row3[c + _CHANNELS], row3[c + _2C], row3[c + _3C]
+            real, imaginary = r0 * v0 + r1 * v1 + r2 * v2 + r3 * v3, i0 * v0 + i1 * v1 + i2 * v2 + i3 * v3
+            own[c] = to_own + along[c + _3C] * real - along[c + _7C] * imaginary
+            partner[c] = to_partner + along[c + _3C] * imaginary + along[c + _7C] * real
+        descriptor = sampled[point]
+        for c in range(0, _CHANNELS, 2):
+            descriptor[c] = own[c] + partner[c + 1]
+            descriptor[c + 1] = own[c + 1] + partner[c]

@@ -34,30 +34,36 @@ def sampler_of(weights: Weights, stride: int) -> Sampler:
 def tabulate(coefficients: NDArray[np.float32]) -> NDArray[np.float32]:
     """Weights of the four cells about a place, for each channel.
 
-    A channel's kernel along one direction is, at a distance d of a place from a cell's centre, in cells and |d| < 2,
+    Channels stand in pairs, 2 i and 2 i + 1. A channel's kernel along one direction is complex; at a distance d of a
+    place from a cell's centre, in cells and |d| < 2, it is
 
-        cubic(d) + (1 + cos(pi d / 2)) / 2 * (a_0 + sum_m a_m cos(pi m d / 2) + b_m sin(pi m d / 2)),
+        cubic(d) + (1 + cos(pi d / 2)) / 2 * (a_0 + sum_m a_m cos(pi m d / 2) + b_m sin(pi m d / 2))
 
-    with the cubic convolution of ``bicubic`` sampling. A high m lets what a cell holds tell apart places within it.
+    with the cubic convolution of ``bicubic`` sampling and complex a and b. What a cell holds of a channel is multiplied
+    by the product of the kernels along both directions; the real part belongs to the channel itself, the imaginary part
+    to the other one of its pair. A high m lets what a cell holds tell apart places within it, and a pair can hold a
+    wave's phase, which a single channel cannot.
 
     Parameters
     ----------
     coefficients
-        float32 (2, 1 + 2 M, C): along columns and along rows the a_0, a_1, b_1 and so on to b_M of C channels.
+        float32 (2, 2, 1 + 2 M, C): along columns and along rows, of the real and of the imaginary part, the a_0, a_1,
+        b_1 and so on to b_M of C channels.
 
     Returns
     -------
     numpy.ndarray
-        float32 (2, `PHASES`, 4, C).
+        float32 (2, `PHASES`, 2, 4, C): along columns and along rows, by place, the real and the imaginary part.
     """
     rest = (np.arange(PHASES) + 0.5) / PHASES
     distance = rest[:, None] - _STEPS
-    angle = np.pi / 2 * distance[..., None] * np.arange(1, coefficients.shape[1] // 2 + 1)
-    waves = np.ones((*distance.shape, coefficients.shape[1]))
+    angle = np.pi / 2 * distance[..., None] * np.arange(1, coefficients.shape[2] // 2 + 1)
+    waves = np.ones((*distance.shape, coefficients.shape[2]))
     waves[..., 1::2], waves[..., 2::2] = np.cos(angle), np.sin(angle)
     waves *= (1 + np.cos(np.pi / 2 * distance[..., None])) / 2
-    cubic = _cubic_weights(rest.astype(np.float32))
-    return (waves @ coefficients[:, None] + cubic[..., None]).astype(np.float32)
+    kernel = (waves @ coefficients[:, :, None]).swapaxes(1, 2)
+    kernel[:, :, 0] += _cubic_weights(rest.astype(np.float32))[..., None]
+    return np.ascontiguousarray(kernel, np.float32)
 
 
 def sample_descriptors(
@@ -125,8 +131,10 @@ def _weigh(
 ) -> NDArray[np.float32]:
     """The 16 cells (N, 16, C) about each of N places, row by row, weighted by a learned kernel and summed: (N, C)."""
     across, along = (table.take(_phase(place), axis=0) for table, place in zip(kernel, (x, y)))
-    rows = np.einsum("nrtc,ntc->nrc", values.reshape(len(x), 4, 4, -1), across)
-    return np.einsum("nrc,nrc->nc", rows, along)
+    rows = np.einsum("nrtc,nptc->nprc", values.reshape(len(x), 4, 4, -1), across)
+    real = np.einsum("nprc,nprc->npc", rows, along)
+    imaginary = np.einsum("nprc,nprc->nc", rows, along[:, ::-1])
+    return real[:, 0] - real[:, 1] + imaginary.reshape(len(x), -1, 2)[:, :, ::-1].reshape(len(x), -1)
 
 
 def _phase(place: NDArray[np.float32]) -> NDArray[np.intp]:

@@ -61,7 +61,7 @@ class LossOptions:
         ``contrastive``, or ``triplet`` as in the GCNv2 paper.
     sampling
         How descriptors are read from the dense map, in training and with the weights that are exported: ``learned``,
-        by a kernel for each channel that is trained with the network, ``bicubic``, or ``half_pixel``, which is
+        by kernels of the channels that are trained with the network, ``bicubic``, or ``half_pixel``, which is
         bilinear.
     temperature, relaxed_weight
         Of the contrastive loss; the second is the weight of the same loss on the codes before the sign.

@@ -96,7 +96,7 @@ def sample_channels(
     sampling
         As `gcnv2_ros.extraction.sampling.sample_descriptors` understands it.
     kernel
-        Of ``learned`` sampling, (2, 1 + 2 M, C) coefficients as `gcnv2_ros.extraction.sampling.tabulate` takes them.
+        Of ``learned`` sampling, (2, 2, 1 + 2 M, C) coefficients, see `gcnv2_ros.extraction.sampling.tabulate`.
 
     Returns
     -------
@@ -144,31 +144,38 @@ def _sample_by_kernel(dense: Tensor, place: Tensor, kernel: Tensor) -> Tensor:
     """Channels (B, N, C) at places (B, N, 2), which are in cells."""
     batch, channels, height, width = dense.shape
     with torch.autocast(dense.device.type, enabled=False):
-        columns, across = _kernel_taps(place[..., 0], width, kernel[0])
-        rows, along = _kernel_taps(place[..., 1], height, kernel[1])
+        columns, across, across_partner = _kernel_taps(place[..., 0], width, kernel[0])
+        rows, along, along_partner = _kernel_taps(place[..., 1], height, kernel[1])
         cells = dense.float().permute(0, 2, 3, 1).reshape(-1, channels)
         rows = (rows + height * torch.arange(batch, device=dense.device)[:, None, None]) * width
-        sampled = torch.zeros(*place.shape[:2], channels, device=dense.device)
+        own = torch.zeros(*place.shape[:2], channels, device=dense.device)
+        partner = torch.zeros_like(own)
         # Row by row, since all sixteen cells of every place at once are more than a processor's cache holds.
         for row in range(rows.shape[-1]):
             values = nn.functional.embedding(rows[..., row, None] + columns, cells)
-            sampled = sampled + along[..., row, :] * (values * across).sum(dim=-2)
-    return sampled
+            real, imaginary = (values * across).sum(dim=-2), (values * across_partner).sum(dim=-2)
+            own = own + along[..., row, :] * real - along_partner[..., row, :] * imaginary
+            partner = partner + along[..., row, :] * imaginary + along_partner[..., row, :] * real
+        return own + partner.unflatten(-1, (-1, 2)).flip(-1).flatten(-2)
 
 
-def _kernel_taps(place: Tensor, cells: int, coefficients: Tensor) -> tuple[Tensor, Tensor]:
-    """Along one direction: the four cells about each place (B, N, 4), and their weights by channel (B, N, 4, C)."""
+def _kernel_taps(place: Tensor, cells: int, coefficients: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Along one direction: the four cells about each place (B, N, 4), and their weights by channel.
+
+    The weights are those of the kernel's real and imaginary part, both (B, N, 4, C).
+    """
     first = place.floor()
     steps = torch.arange(-1, 3, device=place.device)
     distance = (place - first)[..., None] - steps
     waves = [torch.ones_like(distance)]
-    for harmonic in range(1, len(coefficients) // 2 + 1):
+    for harmonic in range(1, coefficients.shape[1] // 2 + 1):
         angle = torch.pi / 2 * harmonic * distance
         waves += [angle.cos(), angle.sin()]
     window = (1 + torch.cos(torch.pi / 2 * distance)) / 2
-    weights = _cubic(distance)[..., None] + (window[..., None] * torch.stack(waves, dim=-1)) @ coefficients
+    windowed = window[..., None] * torch.stack(waves, dim=-1)
     # The outermost cells stand for those beyond them.
-    return (first[..., None].long() + steps).clamp(0, cells - 1), weights
+    taps = (first[..., None].long() + steps).clamp(0, cells - 1)
+    return taps, _cubic(distance)[..., None] + windowed @ coefficients[0], windowed @ coefficients[1]
 
 
 def lookup_flow(flow: Tensor, uv: Tensor) -> Tensor:

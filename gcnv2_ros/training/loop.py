@@ -331,8 +331,8 @@ class Trainer:
 @torch.no_grad()
 def _continue_kernel(kernel: Tensor, earlier: Tensor) -> None:
     """Copy a kernel into one that may have another number of harmonics; those beyond either stay out."""
-    common = min(kernel.shape[1], earlier.shape[1])
-    kernel[:, :common] = earlier[:, :common].to(kernel.device)
+    common = min(kernel.shape[2], earlier.shape[2])
+    kernel[:, :, :common] = earlier[:, :, :common].to(kernel.device)
 
 
 def compute_losses(

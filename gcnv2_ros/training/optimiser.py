@@ -113,12 +113,15 @@ def create_optimisers(network: nn.Module, schedule: ScheduleOptions) -> dict[str
     authors leave output layers to AdamW too; the detector's learnt faster with Muon. A sampling kernel's rate is
     `KERNEL_RATE` times that of AdamW's other parameters.
     """
-    matrices = []
+    kernels: list[nn.Parameter] = []
+    parameters: list[nn.Parameter] = []
+    for name, parameter in network.named_parameters():
+        (kernels if name == KERNEL_NAME else parameters).append(parameter)
+    matrices: list[nn.Parameter] = []
     if schedule.optimiser == "muon":
-        matrices = [parameter for parameter in network.parameters() if parameter.ndim == 4 and parameter.shape[1] > 1]
-    kernels = [parameter for name, parameter in network.named_parameters() if name == KERNEL_NAME]
-    taken = {id(parameter) for parameter in matrices + kernels}
-    others = [parameter for parameter in network.parameters() if id(parameter) not in taken]
+        matrices = [parameter for parameter in parameters if parameter.ndim == 4 and parameter.shape[1] > 1]
+    taken = {id(parameter) for parameter in matrices}
+    others = [parameter for parameter in parameters if id(parameter) not in taken]
     groups: list[dict[str, Any]] = [
         {"params": [p for p in others if p.ndim > 1], "weight_decay": schedule.weight_decay},
         {"params": [p for p in others if p.ndim <= 1], "weight_decay": 0.0},

@@ -24,7 +24,7 @@ def create_trainable(config: TrainingConfig) -> FeatureNetwork:
     """The network that `config` trains, before the first step; a kernel is that of ``bicubic`` sampling then."""
     network = add_normalisation(create_network(config.model))
     if config.loss.sampling == "learned":
-        kernel = torch.zeros(2, 1 + 2 * HARMONICS, DESCRIPTOR_CHANNELS)
+        kernel = torch.zeros(2, 2, 1 + 2 * HARMONICS, DESCRIPTOR_CHANNELS)
         network.register_parameter(KERNEL_NAME, nn.Parameter(kernel))
     return network
 

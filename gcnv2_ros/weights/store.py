@@ -41,7 +41,7 @@ class Weights:
     path
         The file.
     sampling_kernel
-        float32 (2, 1 + 2 M, 256), coefficients of the kernel of ``learned`` sampling, see
+        float32 (2, 2, 1 + 2 M, 256), coefficients of the kernel of ``learned`` sampling, see
         `gcnv2_ros.extraction.sampling.tabulate`; None with other sampling.
     """
 
@@ -99,7 +99,7 @@ def load_weights(source: str | Path, *, model: str) -> Weights:
             )
         raise WeightsError(f"{path} does not fit {model}: {mismatch}")
     state_dict = {name: _as_float32(tensor) for name, tensor in tensors.items()}
-    kernel = None if kernel is None else _as_float32(kernel)
+    kernel = None if kernel is None else _complex_kernel(kernel)
     for name in expected.keys() - state_dict.keys():
         state_dict[name] = torch.zeros((), dtype=torch.int64)  # a counter, see _mismatch
     for name, tensor in _with_kernel(state_dict, kernel).items():
@@ -288,9 +288,15 @@ def _wrong_kernel(kernel: Tensor | None, metadata: WeightsMetadata) -> str:
         return "" if kernel is None else f"holds {KERNEL_NAME}, but its sampling is {metadata.sampling}, not learned"
     if kernel is None:
         return f"has learned sampling, but no {KERNEL_NAME}; export it again with `gcnv2 train-export`"
-    if kernel.ndim == 3 and kernel.shape[0] == 2 and kernel.shape[1] % 2 and kernel.shape[2] == DESCRIPTOR_CHANNELS:
+    if kernel.shape[:-2] in ((2, 2), (2,)) and kernel.shape[-2] % 2 and kernel.shape[-1] == DESCRIPTOR_CHANNELS:
         return ""
-    return f"holds a {KERNEL_NAME} of {_shape(kernel.shape)}, expected 2x(1+2M)x{DESCRIPTOR_CHANNELS}"
+    return f"holds a {KERNEL_NAME} of {_shape(kernel.shape)}, expected 2x2x(1+2M)x{DESCRIPTOR_CHANNELS}"
+
+
+def _complex_kernel(kernel: Tensor) -> Tensor:
+    """A kernel as float32; one without imaginary parts gets them, 0."""
+    kernel = _as_float32(kernel)
+    return torch.stack([kernel, torch.zeros_like(kernel)], dim=1) if kernel.ndim == 3 else kernel
 
 
 def _with_kernel(state_dict: Mapping[str, Tensor], kernel: Tensor | None) -> Mapping[str, Tensor]:
