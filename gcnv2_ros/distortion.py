@@ -26,6 +26,8 @@ import numpy as np
 from numpy.polynomial import Polynomial
 from numpy.typing import NDArray
 
+from .compilation import import_compiled
+
 DistortionModel = Literal["none", "plumb_bob", "rational_polynomial", "equidistant"]
 
 COEFFICIENT_COUNTS: dict[str, tuple[int, ...]] = {
@@ -87,6 +89,10 @@ def undistort(
     if model == "equidistant":
         return _undistort_equidistant(coefficients, target)
     limit = valid_radius(model, coefficients)
+    *terms, tau_x, tau_y = _padded(coefficients)
+    if not (tau_x or tau_y) and (loops := import_compiled("gcnv2_ros.compiled_distortion")) is not None:
+        loops.undistort(tuple(terms), limit, _STEP_CONVERGED, _MAX_ITERATIONS, target)
+        return target
     target_x, target_y = np.ascontiguousarray(target.T)
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
         # Starting from the right side of the root, Newton's steps on a barrel or a pincushion never pass it.
@@ -108,6 +114,11 @@ def undistort(
     return np.where(good[:, None], np.stack([x, y], axis=1), np.nan)
 
 
+def _padded(coefficients: tuple[float, ...]) -> tuple[float, ...]:
+    """The 14 coefficients of the Brown-Conrady family, those that are not given being 0."""
+    return (*(float(coefficient) for coefficient in coefficients), *(0.0,) * 14)[:14]
+
+
 def _polynomial(
     coefficients: tuple[float, ...], x: NDArray[np.float64], y: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], tuple[NDArray[np.float64], ...]]:
@@ -115,7 +126,7 @@ def _polynomial(
 
     Both values and the four entries of the Jacobian by rows, each (N,).
     """
-    k1, k2, p1, p2, k3, k4, k5, k6, s1, s2, s3, s4, tau_x, tau_y = (*coefficients, *(0.0,) * 9)[:14]
+    k1, k2, p1, p2, k3, k4, k5, k6, s1, s2, s3, s4, tau_x, tau_y = _padded(coefficients)
     square_x, square_y = x * x, y * y
     square = square_x + square_y
     radial = 1.0 + square * (k1 + square * (k2 + square * k3))

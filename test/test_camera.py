@@ -13,6 +13,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gcnv2_ros import distortion
 from gcnv2_ros.camera import Camera, CameraError
 from gcnv2_ros.geometry import GeometryError, rectify_pair
 
@@ -34,6 +35,7 @@ CAMERAS = {
     "kinect": KINECT,
     "wide": WIDE,
     "rational": RATIONAL,
+    "prism": replace(TILTED, coefficients=TILTED.coefficients[:12]),
     "tilted": TILTED,
     "equidistant": FISHEYE,
 }
@@ -73,6 +75,19 @@ def test_projecting_the_rays_of_pixels_gives_the_pixels(camera: Camera, uv: list
     np.testing.assert_allclose(camera.project(camera.rays(uv)), uv, atol=1e-3)
 
 
+@settings(deadline=None)
+@given(
+    camera=st.one_of(any_camera, lenses()),
+    uv=st.lists(pixels | st.just((np.nan, 10.0)) | st.just((1e9, -1e9)), min_size=1, max_size=20),
+)
+def test_the_compiled_inverse_is_the_one_in_numpy(camera: Camera, uv: list[tuple[float, float]]) -> None:
+    pytest.importorskip("numba", exc_type=ImportError)
+    compiled = camera.undistort(uv)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(distortion, "import_compiled", lambda name: None)
+        np.testing.assert_allclose(compiled, camera.undistort(uv), atol=1e-9)
+
+
 @pytest.mark.parametrize("name", CAMERAS)
 def test_every_pixel_of_a_usual_lens_has_a_ray(name: str) -> None:
     camera = CAMERAS[name]
@@ -90,7 +105,7 @@ def test_rays_are_float32_with_unit_z(name: str) -> None:
     assert CAMERAS[name].rays(np.zeros((0, 2))).shape == (0, 3)
 
 
-@pytest.mark.parametrize("name", ["none", "kinect", "wide", "rational", "tilted"])
+@pytest.mark.parametrize("name", ["none", "kinect", "wide", "rational", "prism", "tilted"])
 def test_projection_is_that_of_opencv(name: str) -> None:
     camera = CAMERAS[name]
     points = np.random.default_rng(0).uniform([-1, -0.8, 1.6], [1, 0.8, 4], (200, 3))

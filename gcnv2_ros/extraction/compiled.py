@@ -9,32 +9,18 @@ Importing this compiles, or takes what an earlier import has compiled and kept. 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Any
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
+
+from ..compilation import compiled
 
 # A change of what is defined in this file is seen in what is kept of it; of what is defined elsewhere it is not.
 _CHANNELS = 256
 _2C, _3C, _4C, _5C, _6C, _7C = 512, 768, 1024, 1280, 1536, 1792
 
 
-def _compiled(signature: str, **options: Any) -> Callable[[Any], Any]:
-    options = {"nogil": True, "error_model": "numpy", **options}
-
-    def compile_function(function: Any) -> Any:
-        try:
-            return numba.njit(signature, cache=True, **options)(function)
-        except RuntimeError:
-            # Neither beside this file nor in the user's cache folder can anything be kept.
-            return numba.njit(signature, **options)(function)
-
-    return compile_function
-
-
-@_compiled("int64[::1](float32[:, ::1], float32, int64)")
+@compiled("int64[::1](float32[:, ::1], float32, int64)")
 def suppress_peaks(scores: NDArray[np.float32], threshold: np.float32, radius: int) -> NDArray[np.int64]:
     """`suppression.suppress` with `peaks_only`: the flat positions of all kept pixels, in the order of visits."""
     height, width = scores.shape
@@ -75,7 +61,7 @@ def suppress_peaks(scores: NDArray[np.float32], threshold: np.float32, radius: i
     return keys[:kept].copy()
 
 
-@_compiled("void(float32[:, ::1], int64[::1], int64[::1], float32, float32[:, ::1])")
+@compiled("void(float32[:, ::1], int64[::1], int64[::1], float32, float32[:, ::1])")
 def refine(
     scores: NDArray[np.float32],
     columns: NDArray[np.int64],
@@ -114,7 +100,7 @@ def refine(
             offsets[index, 1] = (curve_xy * slope_x - curve_xx * slope_y) / determinant
 
 
-@_compiled("UniTuple(float32, 4)(float32, float32)")
+@compiled("UniTuple(float32, 4)(float32, float32)")
 def cubic_weights(rest: np.float32, a: np.float32) -> tuple[np.float32, np.float32, np.float32, np.float32]:
     """The weights of cubic convolution for the four cells about a place that is `rest` beyond the second of them.
 
@@ -128,7 +114,7 @@ def cubic_weights(rest: np.float32, a: np.float32) -> tuple[np.float32, np.float
     return np.float32(first), np.float32(second), np.float32(third), np.float32(fourth)
 
 
-@_compiled(
+@compiled(
     "void(float32[:, ::1], int64, float32[::1], float32[::1], bool_, float32, float32[:, ::1])", fastmath={"contract"}
 )
 def sample(
@@ -173,7 +159,7 @@ def sample(
                     into[channel] += of_first * first[channel] + of_second * second[channel]
 
 
-@_compiled(
+@compiled(
     "void(float32[:, ::1], int64, float32[::1], float32[::1], float32[:, :, :, :, ::1], float32[:, ::1])",
     fastmath={"contract"},
 )

@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
-import functools
 from types import ModuleType
+
+from ..compilation import import_compiled
 
 CUBIC = -1.0
 """The parameter a of cubic convolution; see `gcnv2_ros.extraction.sampling.sample_descriptors`.
@@ -14,14 +15,6 @@ more, and more of them are matched.
 """
 
 
-@functools.cache
 def compiled() -> ModuleType | None:
-    """`gcnv2_ros.extraction.compiled`, or None without numba.
-
-    The first call of a process takes a second; the first one ever, which compiles, takes some.
-    """
-    try:
-        from . import compiled as module
-    except ImportError:
-        return None
-    return module
+    """`gcnv2_ros.extraction.compiled`, or None without numba; see `gcnv2_ros.compilation.import_compiled`."""
+    return import_compiled("gcnv2_ros.extraction.compiled")

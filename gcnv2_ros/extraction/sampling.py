@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 Sampler = Callable[[NDArray[np.float32], NDArray[np.float32]], NDArray[np.float32]]
 
-PHASES = 64
+PHASES = 32
 """A learned kernel is tabulated for so many places between two cells; a place takes the nearest."""
 
 _CELLS_AT_ONCE = 1024
