@@ -39,7 +39,11 @@ FRONTEND_PARAMETERS: dict[str, tuple[type, str, str]] = {
 ODOMETRY_PARAMETERS: dict[str, tuple[type, str, str]] = {
     "odom_frame": (str, "odom", "frame in which poses are given"),
     "publish_tf": (bool, "true", "publish the transform from odom_frame to the camera"),
-    "vocabulary": (str, "none", "none, default or a file: close loops with the vocabulary of the frontend's weights"),
+    "vocabulary": (
+        str,
+        "none",
+        "none, gcnv2_tiny, gcnv2 or a file: that of the frontend's weights; closes loops",
+    ),
 }
 """Launch arguments that are parameters of the odometry: type, default, meaning."""
 

@@ -157,7 +157,13 @@ def test_transforms_are_published_as_the_poses(node: OdometryProcess, probe: Pro
 
 
 @pytest.mark.parametrize(
-    ("parameter", "sentence"), [("window:=1", "window"), ("queue:=5", "queue"), ("vocabulary:=/no/such", "/no/such")]
+    ("parameter", "sentence"),
+    [
+        ("window:=1", "window"),
+        ("queue:=5", "queue"),
+        ("vocabulary:=/no/such", "/no/such"),
+        ("vocabulary:=gcnv2_mobile", "cannot read the vocabulary gcnv2_mobile"),
+    ],
 )
 def test_a_wrong_parameter_ends_the_node_with_a_sentence(tmp_path: Path, parameter: str, sentence: str) -> None:
     node = OdometryProcess(tmp_path / "log.txt", parameter)

@@ -131,3 +131,10 @@ def test_no_keypoints_have_no_descriptors(sampling: str) -> None:
         np.zeros((256, 3, 4), np.float32), np.zeros((0, 2), np.float32), stride=16, sampling=sampling
     )
     assert sampled.shape == (0, 256)
+
+
+@pytest.mark.parametrize(("sampling", "kernel"), [("learned", None), ("bicubic", tabulate(np.zeros((2, 2, 1, 256))))])
+def test_a_kernel_belongs_to_learned_sampling(sampling: str, kernel: np.ndarray | None) -> None:
+    dense, uv = np.zeros((256, 4, 5), np.float32), np.zeros((1, 2), np.float32)
+    with pytest.raises(ValueError, match=sampling):
+        sample_descriptors(dense, uv, stride=16, sampling=sampling, kernel=kernel)

@@ -91,13 +91,20 @@ def sample_descriptors(
         ``learned``: the same with `kernel`. ``legacy``: column u of an input W wide reads cell column
         u / W * (w - 1), which is what the original pipeline's grid, u / (W / 2) - 1 with corners aligned, amounts to.
     kernel
-        Of ``learned`` sampling, as `tabulate` makes it.
+        Of ``learned`` sampling and of no other, as `tabulate` makes it.
 
     Returns
     -------
     numpy.ndarray
         float32 (N, C), not normalised again.
+
+    Raises
+    ------
+    ValueError
+        If a kernel is missing, or given for another sampling.
     """
+    if (kernel is None) == (sampling == "learned"):
+        raise ValueError(f"sampling is {sampling}, and a kernel is {'missing' if kernel is None else 'given'}")
     channels, height, width = dense.shape
     cells = np.ascontiguousarray(dense.transpose(1, 2, 0)).reshape(height * width, channels)
     x, y = _in_cells(uv[:, 0], width, stride, sampling), _in_cells(uv[:, 1], height, stride, sampling)

@@ -30,7 +30,7 @@ from ..camera import Camera
 from ..errors import GCNv2Error
 from ..geometry import transform_points
 from ..odometry import Odometry, OdometryOptions, TrackResult
-from ..vocabulary import load_vocabulary
+from ..vocabulary import Vocabulary, load_vocabulary, shipped_vocabularies
 from .features_msg import FeaturesMessageError, ReceivedFeatures, decode_features
 from .parameter_spec import ParameterSpec
 from .qos import volatile_qos
@@ -77,7 +77,8 @@ ODOMETRY_PARAMETERS: tuple[ParameterSpec, ...] = (
     ParameterSpec(
         "vocabulary",
         "none",
-        "none, default (that of the shipped gcnv2_tiny weights), or a file: closes loops, finds places after a loss.",
+        "none, gcnv2_tiny or gcnv2 (that of the shipped weights; default: gcnv2_tiny), or a file: closes loops, finds "
+        "places after a loss.",
     ),
     ParameterSpec(
         "min_inliers",
@@ -138,6 +139,12 @@ _OPTION_NAMES = (
 _QUEUE_DEPTHS = {"latest": 1, "all": 2000}
 
 
+def _vocabulary(source: str) -> Vocabulary | None:
+    if source == "none":
+        return None
+    return load_vocabulary("default", model=source) if source in shipped_vocabularies() else load_vocabulary(source)
+
+
 class OdometryNode(Node):
     """The node; see the module's description and `ODOMETRY_PARAMETERS`.
 
@@ -153,7 +160,7 @@ class OdometryNode(Node):
         self._odom_frame = str(values["odom_frame"])
         self._path_length = int(values["path_length"])
         self._options = OdometryOptions(**{name: values[name] for name in _OPTION_NAMES})
-        self._vocabulary = None if values["vocabulary"] == "none" else load_vocabulary(values["vocabulary"])
+        self._vocabulary = _vocabulary(str(values["vocabulary"]))
         # Made from the first message with rays; now only to fail early if something is missing.
         Odometry(Camera(2, 2, 1.0, 1.0, 0.5, 0.5), self._options)
         self._odometry: Odometry | None = None

@@ -6,7 +6,7 @@ Galvez-Lopez, Tardos, "Bags of Binary Words for Fast Place Recognition in Image 
 
 from __future__ import annotations
 
-from .description import VocabularyDescription, load_description, save_description
+from .description import VocabularyDescription, load_description, save_description, shipped_vocabularies
 from .query import BagOfWords, bag_of_words, l1_score, l1_scores, shared_nodes
 from .storage import load_vocabulary, save_vocabulary
 from .train import train_vocabulary
@@ -27,5 +27,6 @@ __all__ = [
     "save_description",
     "save_vocabulary",
     "shared_nodes",
+    "shipped_vocabularies",
     "train_vocabulary",
 ]

@@ -114,6 +114,12 @@ def terms_of(source: str | Path) -> dict[str, Any]:
     return packages
 
 
+def shipped_vocabularies() -> tuple[str, ...]:
+    """Names of the networks for which the package ships a vocabulary."""
+    data = resources.files(__package__) / "data"
+    return tuple(sorted(file.name.removesuffix(".bin.xz") for file in data.iterdir() if file.name.endswith(".bin.xz")))
+
+
 def shipped_vocabulary(model: str, weights_sha256: str | None) -> Path:
     """The vocabulary that the package ships for a network.
 
@@ -133,9 +139,9 @@ def shipped_vocabulary(model: str, weights_sha256: str | None) -> Path:
     path = Path(str(package / "data" / f"{model}.bin.xz"))
     description = load_description(path)
     if description is None:
-        shipped = sorted(file.name.removesuffix(".bin.xz") for file in path.parent.glob("*.bin.xz"))
+        shipped = ", ".join(shipped_vocabularies()) or "none"
         raise VocabularyError(
-            f"the package ships no vocabulary for {model} (shipped: {', '.join(shipped) or 'none'}); train one with "
+            f"the package ships no vocabulary for {model} (shipped: {shipped}); train one with "
             "`gcnv2 vocab train` and give its file"
         )
     check_weights(path, description, _shipped_weights(model) if weights_sha256 is None else weights_sha256)
