@@ -23,6 +23,9 @@ _ROLLS = (45.0,)
 CANDIDATES: Candidates = "peaks"
 """How score maps are read that training makes; what is exported recommends the same."""
 
+BUDGETS = (500, 1000)
+"""Numbers of keypoints an image for which decoding is chosen."""
+
 _DECODE = DecodeOptions(max_keypoints=500, score_threshold=0.0, candidates=CANDIDATES)
 
 
@@ -86,6 +89,8 @@ class Validation:
     ) -> dict[tuple[int, float], float]:
         """Mean matching accuracy (MMA@3) on the random pairs for each suppression radius with each smoothing.
 
+        The mean is over pairs and over the numbers of keypoints `BUDGETS`.
+
         Parameters
         ----------
         network
@@ -99,8 +104,13 @@ class Validation:
         accuracy = {}
         with extractor_of(network, options, sampling=self._sampling) as extractor:
             for radius, smoothing in itertools.product(radii, smoothings):
-                extractor.decode_options = replace(self._decode, nms_radius=radius, smoothing=smoothing)
-                accuracy[radius, smoothing] = _mean_accuracy(self._scores(extractor, "random"))
+                of_budgets = []
+                for budget in BUDGETS:
+                    extractor.decode_options = replace(
+                        self._decode, max_keypoints=budget, nms_radius=radius, smoothing=smoothing
+                    )
+                    of_budgets.append(_mean_accuracy(self._scores(extractor, "random")))
+                accuracy[radius, smoothing] = float(np.mean(of_budgets))
         return accuracy
 
     def score(self, model: str, network: FeatureNetwork | None = None) -> dict[str, float]:
