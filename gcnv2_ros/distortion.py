@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import functools
 import math
+from types import ModuleType
 from typing import Literal
 
 import numpy as np
@@ -44,6 +45,11 @@ _STEP_CONVERGED = 1e-7
 _RESIDUAL_ACCEPTED = 1e-8
 
 
+def compiled() -> ModuleType | None:
+    """`gcnv2_ros.compiled_distortion`, or None without numba; see `gcnv2_ros.compilation.import_compiled`."""
+    return import_compiled("gcnv2_ros.compiled_distortion")
+
+
 @functools.lru_cache(maxsize=64)
 def valid_radius(model: DistortionModel, coefficients: tuple[float, ...]) -> float:
     """Largest ideal normalised radius up to which the radial part of the model can be inverted.
@@ -54,7 +60,7 @@ def valid_radius(model: DistortionModel, coefficients: tuple[float, ...]) -> flo
         return math.inf
     if model == "equidistant":
         return math.tan(_fold_angle(coefficients))
-    k1, k2, _, _, k3, k4, k5, k6 = (*coefficients, *(0.0,) * 3)[:8]
+    k1, k2, _, _, k3, k4, k5, k6 = _padded(coefficients)[:8]
     # With s = r^2 the distorted radius is r N(s) / D(s); its derivative has the sign of the numerator below.
     numerator, denominator = Polynomial([1.0, k1, k2, k3]), Polynomial([1.0, k4, k5, k6])
     slope = numerator * denominator + Polynomial([0.0, 2.0]) * (
@@ -90,8 +96,8 @@ def undistort(
         return _undistort_equidistant(coefficients, target)
     limit = valid_radius(model, coefficients)
     *terms, tau_x, tau_y = _padded(coefficients)
-    if not (tau_x or tau_y) and (loops := import_compiled("gcnv2_ros.compiled_distortion")) is not None:
-        loops.undistort(tuple(terms), limit, _STEP_CONVERGED, _MAX_ITERATIONS, target)
+    if not (tau_x or tau_y) and (loops := compiled()) is not None:
+        loops.undistort(tuple(map(float, terms)), limit, _STEP_CONVERGED, _MAX_ITERATIONS, target)
         return target
     target_x, target_y = np.ascontiguousarray(target.T)
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
@@ -116,7 +122,7 @@ def undistort(
 
 def _padded(coefficients: tuple[float, ...]) -> tuple[float, ...]:
     """The 14 coefficients of the Brown-Conrady family, those that are not given being 0."""
-    return (*(float(coefficient) for coefficient in coefficients), *(0.0,) * 14)[:14]
+    return (*coefficients, *(0.0,) * 14)[:14]
 
 
 def _polynomial(

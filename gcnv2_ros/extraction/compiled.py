@@ -17,7 +17,7 @@ from ..compilation import compiled
 
 # A change of what is defined in this file is seen in what is kept of it; of what is defined elsewhere it is not.
 _CHANNELS = 256
-_2C, _3C, _4C, _5C, _6C, _7C = 512, 768, 1024, 1280, 1536, 1792
+_2C, _3C, _4C, _5C, _6C, _7C = (steps * _CHANNELS for steps in range(2, 8))
 
 
 @compiled("int64[::1](float32[:, ::1], float32, int64)")
@@ -160,6 +160,18 @@ def sample(
 
 
 @compiled(
+    "UniTuple(float32, 2)(UniTuple(UniTuple(float32, 4), 2), float32, float32, float32, float32)",
+    fastmath={"contract"},
+)
+def weigh(
+    weights: tuple[tuple[np.float32, ...], ...], v0: np.float32, v1: np.float32, v2: np.float32, v3: np.float32
+) -> tuple[np.float32, np.float32]:
+    """The sums of four values by the weights' real parts, which come first, and by their imaginary parts."""
+    (r0, r1, r2, r3), (i0, i1, i2, i3) = weights
+    return r0 * v0 + r1 * v1 + r2 * v2 + r3 * v3, i0 * v0 + i1 * v1 + i2 * v2 + i3 * v3
+
+
+@compiled(
     "void(float32[:, ::1], int64, float32[::1], float32[::1], float32[:, :, :, :, ::1], float32[:, ::1])",
     fastmath={"contract"},
 )
@@ -204,24 +216,22 @@ def sample_by_kernel(
         row0, row1 = source[rows[0] : rows[0] + _4C], source[rows[1] : rows[1] + _4C]
         row2, row3 = source[rows[2] : rows[2] + _4C], source[rows[3] : rows[3] + _4C]
         for c in range(_CHANNELS):
-            r0, r1, r2, r3 = across[c], across[c + _CHANNELS], across[c + _2C], across[c + _3C]
-            i0, i1, i2, i3 = across[c + _4C], across[c + _5C], across[c + _6C], across[c + _7C]
-            v0, v1, v2, v3 = row0[c], row0[c + _CHANNELS], row0[c + _2C], row0[c + _3C]
-            real, imaginary = r0 * v0 + r1 * v1 + r2 * v2 + r3 * v3, i0 * v0 + i1 * v1 + i2 * v2 + i3 * v3
-            to_own = along[c] * real - along[c + _4C] * imaginary
-            to_partner = along[c] * imaginary + along[c + _4C] * real
-            v0, v1, v2, v3 = row1[c], row1[c + _CHANNELS], row1[c + _2C], row1[c + _3C]
-            real, imaginary = r0 * v0 + r1 * v1 + r2 * v2 + r3 * v3, i0 * v0 + i1 * v1 + i2 * v2 + i3 * v3
-            to_own += along[c + _CHANNELS] * real - along[c + _5C] * imaginary
-            to_partner += along[c + _CHANNELS] * imaginary + along[c + _5C] * real
-            v0, v1, v2, v3 = row2[c], row2[c + _CHANNELS], row2[c + _2C], row2[c + _3C]
-            real, imaginary = r0 * v0 + r1 * v1 + r2 * v2 + r3 * v3, i0 * v0 + i1 * v1 + i2 * v2 + i3 * v3
-            to_own += along[c + _2C] * real - along[c + _6C] * imaginary
-            to_partner += along[c + _2C] * imaginary + along[c + _6C] * real
-            v0, v1, v2, v3 = row3[c], row3[c + _CHANNELS], row3[c + _2C], row3[c + _3C]
-            real, imaginary = r0 * v0 + r1 * v1 + r2 * v2 + r3 * v3, i0 * v0 + i1 * v1 + i2 * v2 + i3 * v3
-            own[c] = to_own + along[c + _3C] * real - along[c + _7C] * imaginary
-            partner[c] = to_partner + along[c + _3C] * imaginary + along[c + _7C] * real
+            weights = (
+                (across[c], across[c + _CHANNELS], across[c + _2C], across[c + _3C]),
+                (across[c + _4C], across[c + _5C], across[c + _6C], across[c + _7C]),
+            )
+            real0, imaginary0 = weigh(weights, row0[c], row0[c + _CHANNELS], row0[c + _2C], row0[c + _3C])
+            real1, imaginary1 = weigh(weights, row1[c], row1[c + _CHANNELS], row1[c + _2C], row1[c + _3C])
+            real2, imaginary2 = weigh(weights, row2[c], row2[c + _CHANNELS], row2[c + _2C], row2[c + _3C])
+            real3, imaginary3 = weigh(weights, row3[c], row3[c + _CHANNELS], row3[c + _2C], row3[c + _3C])
+            weights = (
+                (along[c], along[c + _CHANNELS], along[c + _2C], along[c + _3C]),
+                (along[c + _4C], along[c + _5C], along[c + _6C], along[c + _7C]),
+            )
+            real_of_real, imaginary_of_real = weigh(weights, real0, real1, real2, real3)
+            real_of_imaginary, imaginary_of_imaginary = weigh(weights, imaginary0, imaginary1, imaginary2, imaginary3)
+            own[c] = real_of_real - imaginary_of_imaginary
+            partner[c] = imaginary_of_real + real_of_imaginary
         descriptor = sampled[point]
         for c in range(0, _CHANNELS, 2):
             descriptor[c] = own[c] + partner[c + 1]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .. import distortion
 from ..camera import Camera, CameraError
 from ..features import Features
 from ..rectification import Rectifier
@@ -36,6 +37,8 @@ class Calibration:
         self._camera: Camera | None = None
         self._rectifier: Rectifier | None = None
         self._file: str | None = None
+        # So that the first frame does not wait for it.
+        distortion.compiled()
 
     @property
     def camera(self) -> Camera | None:
