@@ -27,7 +27,7 @@ from gcnv2_ros.extraction.runtimes import AUTO_ORDER, Runtime, create_runtime
 from gcnv2_ros.features import Features
 from gcnv2_ros.files import sha256_of
 from gcnv2_ros.networks import create_network
-from gcnv2_ros.weights import Weights, WeightsMetadata, load_weights, save_weights
+from gcnv2_ros.weights import LearnedSampling, Weights, WeightsMetadata, load_weights, save_weights
 
 onnx = pytest.importorskip("onnx")
 data = pytest.importorskip("skimage.data")
@@ -531,16 +531,20 @@ def test_an_exported_file_runs_elsewhere_and_says_what_it_is(
         np.testing.assert_allclose(descriptors, expected.descriptors, atol=1e-4)
 
 
-def test_an_exported_file_says_how_a_learned_kernel_reads_its_descriptors(weights: Weights, tmp_path: Path) -> None:
+def test_an_exported_file_says_how_learned_sampling_reads_its_descriptors(weights: Weights, tmp_path: Path) -> None:
     source, target = tmp_path / "learned.safetensors", tmp_path / "network.onnx"
     kernel = torch.linspace(-1, 1, 2 * 2 * 3 * 256).reshape(2, 2, 3, 256)
+    mixing = torch.linspace(-1, 1, 4 * 64 * 64).reshape(4, 64, 64)
     metadata = replace(weights.metadata, sampling="learned")
-    save_weights(source, weights.state_dict, metadata, dtype=torch.float32, sampling_kernel=kernel)
+    save_weights(
+        source, weights.state_dict, metadata, dtype=torch.float32, learned_sampling=LearnedSampling(kernel, mixing)
+    )
     assert main(["export", MODEL, str(target), "--weights", str(source)]) == 0
     (entry,) = onnx.load(str(target)).metadata_props
     info = json.loads(entry.value)
     assert info["sampling"] == "learned"
     np.testing.assert_allclose(info["sampling_kernel"], kernel, atol=1e-5)
+    np.testing.assert_allclose(info["sampling_mixing"], mixing, atol=1e-5)
 
 
 @pytest.mark.parametrize(

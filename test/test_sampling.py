@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gcnv2_ros.extraction.sampling import PHASES, sample_descriptors, tabulate
+from gcnv2_ros.extraction.sampling import PHASES, mix, sample_descriptors, tabulate
 
 pytestmark = pytest.mark.usefixtures("loops")
 
@@ -115,6 +115,24 @@ def test_a_learned_kernel_without_waves_is_the_cubic_one_at_the_nearest_of_its_p
     step = 16 / PHASES
     nearest = ((np.floor((uv - 7.5) / step) + 0.5) * step + 7.5).astype(np.float32)
     np.testing.assert_allclose(learned, sample_descriptors(dense, nearest, stride=16, sampling="bicubic"), atol=1e-4)
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.integers(0, 5), st.sampled_from([1, 2, 4]), st.integers(0, 2**32 - 1))
+def test_mixing_adds_to_each_channel_what_its_blocks_matrix_takes_from_the_others(
+    count: int, blocks: int, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    size = 8 // blocks
+    sampled = rng.standard_normal((count, 8)).astype(np.float32)
+    mixing = rng.standard_normal((blocks, size, size)).astype(np.float32)
+    expected = sampled.astype(float)
+    for point in range(count):
+        for into in range(8):
+            block = into // size
+            for source in range(block * size, (block + 1) * size):
+                expected[point, into] += sampled[point, source] * mixing[block, source % size, into % size]
+    np.testing.assert_allclose(mix(sampled, mixing), expected, atol=1e-4)
 
 
 @pytest.mark.parametrize("sampling", ["half_pixel", "bicubic"])

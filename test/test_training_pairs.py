@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from torch import nn
 
 from gcnv2_ros.training.config import ScheduleOptions, config_from_dict
-from gcnv2_ros.training.optimiser import KERNEL_RATE, Muon, create_optimisers, orthogonalise
+from gcnv2_ros.training.optimiser import SAMPLING_RATE, Muon, create_optimisers, orthogonalise
 from gcnv2_ros.training.pairs import HomographyPairs, PairDataset, TargetOptions
 from gcnv2_ros.training.photometric import PhotometricOptions
 from gcnv2_ros.training.pictures import Picture, TrainingDataError, brighten, find_photographs
-from gcnv2_ros.training.trainable import create_trainable, sampling_kernel
+from gcnv2_ros.training.trainable import create_trainable, learned_sampling
 from gcnv2_ros.training.warps import WarpOptions, picture_pyramid
 
 SIZE = (128, 96)
@@ -155,11 +155,14 @@ def test_hidden_convolutions_go_to_muon_and_every_parameter_to_one_optimiser() -
 
 
 @pytest.mark.parametrize("optimiser", ["muon", "adamw"])
-def test_a_learned_sampling_kernel_has_a_rate_of_its_own(optimiser: str) -> None:
+def test_learned_sampling_has_a_rate_of_its_own(optimiser: str) -> None:
     config = config_from_dict({"loss": {"sampling": "learned"}, "schedule": {"optimiser": optimiser}})
     network = create_trainable(config)
     groups = create_optimisers(network, config.schedule)["adamw"].param_groups
-    rates = [group["full_lr"] for group in groups if any(p is sampling_kernel(network) for p in group["params"])]
-    assert rates == [KERNEL_RATE * config.schedule.learning_rate]
+    learned = learned_sampling(network)
+    assert learned is not None
+    for coefficients in learned.tensors().values():
+        rates = [group["full_lr"] for group in groups if any(p is coefficients for p in group["params"])]
+        assert rates == [SAMPLING_RATE * config.schedule.learning_rate]
     fixed = create_trainable(config_from_dict({"loss": {"sampling": "bicubic"}}))
-    assert sampling_kernel(fixed) is None
+    assert learned_sampling(fixed) is None

@@ -13,7 +13,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gcnv2_ros.extraction.sampling import PHASES, sample_descriptors, tabulate
+from gcnv2_ros.extraction.sampling import PHASES, mix, sample_descriptors, tabulate
 from gcnv2_ros.geometry import warp_homography
 from gcnv2_ros.networks import create_network
 from gcnv2_ros.training.config import ConfigError, LossOptions, ScheduleOptions, config_from_dict, load_config
@@ -30,6 +30,7 @@ from gcnv2_ros.training.losses import binarise, contrastive, relaxed_triplet, sc
 from gcnv2_ros.training.photometric import PhotometricOptions, motion_blur_kernel, photometric_change
 from gcnv2_ros.training.targets import draw_score_map, shi_tomasi_cells, suppress_weaker
 from gcnv2_ros.training.warps import WarpOptions, homography_flow, picture_pyramid, random_views, warp_picture
+from gcnv2_ros.weights import LearnedSampling
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -175,12 +176,16 @@ def test_training_reads_descriptors_as_decoding_does(seed: int, sampling: Traine
 
 
 @settings(max_examples=30, deadline=None)
-@given(seed=st.integers(0, 2**32 - 1), harmonics=st.integers(0, 6))
-def test_training_reads_descriptors_by_a_learned_kernel_as_decoding_does(seed: int, harmonics: int) -> None:
+@given(seed=st.integers(0, 2**32 - 1), harmonics=st.integers(0, 6), blocks=st.sampled_from([0, 1, 4, 128]))
+def test_training_reads_descriptors_as_learned_as_decoding_does(seed: int, harmonics: int, blocks: int) -> None:
     rng = np.random.default_rng(seed)
     width, height = (int(extent) for extent in rng.integers(1, 8, 2))
     dense = rng.standard_normal((256, height, width)).astype(np.float32)
     coefficients = (rng.standard_normal((2, 2, 1 + 2 * harmonics, 256)) / 4).astype(np.float32)
+    mixing = None
+    if blocks:
+        size = 256 // blocks
+        mixing = (rng.standard_normal((blocks, size, size)) / size**0.5).astype(np.float32)
     # Between those for which decoding has the kernel in its table, training is the exact one.
     places = rng.integers(-PHASES // 2, (width * PHASES - PHASES // 2, height * PHASES - PHASES // 2), (20, 2)) + 0.5
     uv = ((places / PHASES + 0.5) * 16 - 0.5).astype(np.float32)
@@ -188,9 +193,11 @@ def test_training_reads_descriptors_by_a_learned_kernel_as_decoding_does(seed: i
         torch.from_numpy(dense)[None],
         torch.from_numpy(uv)[None],
         sampling="learned",
-        kernel=torch.from_numpy(coefficients),
+        learned=LearnedSampling(torch.from_numpy(coefficients), None if mixing is None else torch.from_numpy(mixing)),
     )[0]
     decoded = sample_descriptors(dense, uv, stride=16, sampling="learned", kernel=tabulate(coefficients))
+    if mixing is not None:
+        decoded = mix(decoded, mixing)
     np.testing.assert_allclose(trained, decoded, atol=1e-3)
 
 

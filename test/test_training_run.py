@@ -28,9 +28,9 @@ from gcnv2_ros.training.pairs import HomographyPairs, PairDataset
 from gcnv2_ros.training.photometric import PhotometricOptions
 from gcnv2_ros.training.pictures import TrainingDataError, find_photographs, load_pictures, prepare_pictures
 from gcnv2_ros.training.targets import shi_tomasi_corners
-from gcnv2_ros.training.trainable import sampling_kernel
+from gcnv2_ros.training.trainable import learned_sampling
 from gcnv2_ros.training.validation import Validation
-from gcnv2_ros.weights import WeightsError, WeightsMetadata, load_weights, save_weights
+from gcnv2_ros.weights import LearnedSampling, WeightsError, WeightsMetadata, load_weights, save_weights
 
 SIZE = (128, 96)
 
@@ -93,7 +93,7 @@ def descriptor_accuracy(trainer: Trainer, config: TrainingConfig, prepared: Path
                 pair["flow"][None],
                 pair["queries"][None],
                 sampling=config.loss.sampling,
-                kernel=sampling_kernel(network),
+                learned=learned_sampling(network),
             )
         valid = sampled.query_valid[0]
         codes_a, codes_b = torch.sign(sampled.query[0][valid]), torch.sign(sampled.database[0][valid])
@@ -166,11 +166,10 @@ def test_released_weights_are_trained_further_from_where_they_are(model: str, pr
         )
     assert ((descriptors[0] > 0) == (descriptors[1] > 0)).float().mean() > 0.98
     torch.testing.assert_close(scores[1], scores[0], atol=0.01, rtol=0)
-    kernels = [sampling_kernel(trainer.average) for trainer in (first, second)]
-    assert kernels[0] is not None
-    assert kernels[1] is not None
-    assert kernels[0].abs().max() > 0
-    torch.testing.assert_close(kernels[1], kernels[0], atol=1e-3, rtol=0)
+    for name in ("sampling_kernel", "sampling_mixing"):
+        before, after = (getattr(trainer.average, name) for trainer in (first, second))
+        assert before.abs().max() > 0
+        torch.testing.assert_close(after, before, atol=1e-3, rtol=0)
 
     second.run(on_step=lambda report: None, until=1)
     resumed = Trainer(config, tmp_path / "second", sources(config, prepared))
@@ -181,21 +180,33 @@ def test_released_weights_are_trained_further_from_where_they_are(model: str, pr
     assert record["initial"]["training"]["steps"] == 30
 
 
-@pytest.mark.parametrize("harmonics", [2, 8])
-def test_a_kernel_with_other_harmonics_is_trained_further_with_those_in_common(
-    harmonics: int, prepared: Path, tmp_path: Path
+@pytest.mark.parametrize(("harmonics", "blocks"), [(2, 16), (8, 1), (6, 4)])
+def test_sampling_with_other_harmonics_and_blocks_is_trained_further_with_what_is_in_common(
+    harmonics: int, blocks: int, prepared: Path, tmp_path: Path
 ) -> None:
     released = tmp_path / "released.safetensors"
-    earlier = torch.randn(2, 2, 1 + 2 * harmonics, 256, generator=torch.Generator().manual_seed(0))
+    generator = torch.Generator().manual_seed(0)
+    earlier = LearnedSampling(
+        torch.randn(2, 2, 1 + 2 * harmonics, 256, generator=generator),
+        torch.randn(blocks, 256 // blocks, 256 // blocks, generator=generator),
+    )
     metadata = WeightsMetadata("gcnv2_tiny", sampling="learned")
     state = create_network("gcnv2_tiny").state_dict()
-    save_weights(released, state, metadata, dtype=torch.float32, sampling_kernel=earlier)
+    save_weights(released, state, metadata, dtype=torch.float32, learned_sampling=earlier)
     config = config_from_dict({**small_config().to_dict(), "initial_weights": str(released)})
-    kernel = sampling_kernel(Trainer(config, tmp_path / "run", sources(config, prepared)).network)
-    assert kernel is not None
-    common = min(kernel.shape[2], earlier.shape[2])
-    torch.testing.assert_close(kernel.detach()[:, :, :common], earlier[:, :, :common])
+    learned = learned_sampling(Trainer(config, tmp_path / "run", sources(config, prepared)).network)
+    assert learned is not None
+    kernel = learned.kernel.detach()
+    common = min(kernel.shape[2], earlier.kernel.shape[2])
+    torch.testing.assert_close(kernel[:, :, :common], earlier.kernel[:, :, :common])
     assert not kernel[:, :, common:].any()
+    was, mixing = torch.block_diag(*earlier.mixing), torch.block_diag(*learned.mixing.detach())
+    assert mixing.any()
+    both = (
+        torch.block_diag(*torch.ones_like(earlier.mixing)).bool()
+        & torch.block_diag(*torch.ones_like(learned.mixing)).bool()
+    )
+    torch.testing.assert_close(mixing, torch.where(both, was, 0.0))
 
 
 def test_initial_weights_that_are_not_there_are_named(prepared: Path, tmp_path: Path) -> None:
@@ -339,9 +350,9 @@ def test_several_checkpoints_are_exported_as_their_mean(prepared: Path, tmp_path
     exported = [load_weights(file, model="gcnv2_tiny") for file in (tmp_path / "mean.safetensors", *files)]
     mean, first, last = (weights.state_dict["convD_2.bias"] for weights in exported)
     torch.testing.assert_close(mean, (first + last) / 2, atol=1e-3, rtol=0)
-    mean, first, last = (weights.sampling_kernel for weights in exported)
-    assert not torch.equal(first, last)
-    torch.testing.assert_close(mean, (first + last) / 2, atol=1e-3, rtol=0)
+    for mean, first, last in zip(*(weights.learned_sampling.tensors().values() for weights in exported)):
+        assert not torch.equal(first, last)
+        torch.testing.assert_close(mean, (first + last) / 2, atol=1e-3, rtol=0)
     with pytest.raises(CheckpointError, match=r"never\.pt"):
         export_run(tmp_path, tmp_path / "x.safetensors", checkpoints=["last.pt", "never.pt"])
 

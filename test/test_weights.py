@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from gcnv2_ros.files import sha256_of
 from gcnv2_ros.networks import NetworkError, create_network
 from gcnv2_ros.weights import (
+    LearnedSampling,
     WeightsError,
     WeightsMetadata,
     convert_weights,
@@ -378,48 +379,61 @@ def test_weights_that_do_not_fit_their_metadata_are_not_saved(tiny: StateDict, t
 
 LEARNED = replace(METADATA, sampling="learned")
 KERNEL = torch.linspace(-1, 1, 2 * 2 * 5 * 256).reshape(2, 2, 5, 256).half().float()
+MIXING = torch.linspace(-1, 1, 4 * 64 * 64).reshape(4, 64, 64).half().float()
 
 
-def test_a_learned_sampling_kernel_comes_back_with_the_weights(tiny: StateDict, tmp_path: Path) -> None:
+@pytest.mark.parametrize("mixing", [None, MIXING])
+def test_learned_sampling_comes_back_with_the_weights(
+    mixing: torch.Tensor | None, tiny: StateDict, tmp_path: Path
+) -> None:
     path = tmp_path / "w.safetensors"
-    save_weights(path, tiny, LEARNED, sampling_kernel=KERNEL)
+    learned = LearnedSampling(KERNEL, mixing)
+    save_weights(path, tiny, LEARNED, learned_sampling=learned)
     weights = load_weights(path, model="gcnv2_tiny")
     assert weights.metadata == LEARNED
-    assert weights.sampling_kernel is not None
-    assert_equal({"kernel": weights.sampling_kernel}, {"kernel": KERNEL})
+    assert weights.learned_sampling is not None
+    assert_equal(weights.learned_sampling.tensors(), learned.tensors())
     assert weights.state_dict.keys() == tiny.keys()
 
 
 def test_a_sampling_kernel_without_imaginary_parts_is_a_real_one(tiny: StateDict, tmp_path: Path) -> None:
     path = tmp_path / "gcnv2_tiny.safetensors"
-    save_weights(path, tiny, LEARNED, sampling_kernel=KERNEL[:, 0])
-    kernel = load_weights(path, model="gcnv2_tiny").sampling_kernel
-    assert kernel is not None
+    save_weights(path, tiny, LEARNED, learned_sampling=LearnedSampling(KERNEL[:, 0]))
+    learned = load_weights(path, model="gcnv2_tiny").learned_sampling
+    assert learned is not None
+    kernel = learned.kernel
     assert_equal({"real": kernel[:, 0]}, {"real": KERNEL[:, 0]})
     assert kernel.shape == KERNEL.shape
     assert not kernel[:, 1].any()
 
 
 @pytest.mark.parametrize(
-    ("metadata", "kernel", "message"),
+    ("metadata", "tensors", "message"),
     [
-        (METADATA, KERNEL, "holds sampling_kernel, but its sampling is half_pixel"),
-        (LEARNED, None, "has learned sampling, but no sampling_kernel.*train-export"),
-        (LEARNED, KERNEL[:, :, :4], "sampling_kernel of 2x2x4x256"),
-        (LEARNED, KERNEL[0, 0], "sampling_kernel of 5x256"),
-        (LEARNED, KERNEL[0, :1], "sampling_kernel of 1x5x256"),
-        (LEARNED, KERNEL[:, :, :, :128], "sampling_kernel of 2x2x5x128"),
+        (METADATA, {"sampling_kernel": KERNEL}, "holds sampling_kernel, but its sampling is half_pixel"),
+        (LEARNED, {}, "has learned sampling, but no sampling_kernel.*train-export"),
+        (LEARNED, {"sampling_kernel": KERNEL[:, :, :4]}, "sampling_kernel of 2x2x4x256"),
+        (LEARNED, {"sampling_kernel": KERNEL[0, 0]}, "sampling_kernel of 5x256"),
+        (LEARNED, {"sampling_kernel": KERNEL[0, :1]}, "sampling_kernel of 1x5x256"),
+        (LEARNED, {"sampling_kernel": KERNEL[:, :, :, :128]}, "sampling_kernel of 2x2x5x128"),
+        (METADATA, {"sampling_mixing": MIXING}, "holds sampling_mixing, but its sampling is half_pixel"),
+        (LEARNED, {"sampling_mixing": MIXING}, "has learned sampling, but no sampling_kernel"),
+        (LEARNED, {"sampling_kernel": KERNEL, "sampling_mixing": MIXING[:3]}, "sampling_mixing of 3x64x64"),
+        (LEARNED, {"sampling_kernel": KERNEL, "sampling_mixing": MIXING[:, :32]}, "sampling_mixing of 4x32x64"),
+        (LEARNED, {"sampling_kernel": KERNEL, "sampling_mixing": MIXING[0]}, "sampling_mixing of 64x64"),
     ],
 )
-def test_a_sampling_kernel_that_does_not_fit_is_neither_saved_nor_loaded(
-    metadata: WeightsMetadata, kernel: torch.Tensor | None, message: str, tiny: StateDict, tmp_path: Path
+def test_learned_sampling_that_does_not_fit_is_neither_saved_nor_loaded(
+    metadata: WeightsMetadata, tensors: StateDict, message: str, tiny: StateDict, tmp_path: Path
 ) -> None:
     path = tmp_path / "w.safetensors"
-    with pytest.raises(WeightsError, match=message):
-        save_weights(path, tiny, metadata, sampling_kernel=kernel)
-    assert not path.exists()
-    tensors = tiny if kernel is None else {**tiny, "sampling_kernel": kernel.contiguous()}
-    save_file(tensors, path, metadata={"gcnv2_ros": metadata.to_json()})
+    if "sampling_kernel" in tensors or not tensors:
+        learned = LearnedSampling(tensors["sampling_kernel"], tensors.get("sampling_mixing")) if tensors else None
+        with pytest.raises(WeightsError, match=message):
+            save_weights(path, tiny, metadata, learned_sampling=learned)
+        assert not path.exists()
+    stored = {name: tensor.contiguous() for name, tensor in tensors.items()}
+    save_file({**tiny, **stored}, path, metadata={"gcnv2_ros": metadata.to_json()})
     with pytest.raises(WeightsError, match=message):
         load_weights(path, model="gcnv2_tiny")
 
@@ -432,13 +446,17 @@ def test_a_kernel_with_values_that_are_not_finite_is_refused(tiny: StateDict, tm
         load_weights(path, model="gcnv2_tiny")
 
 
-def test_conversion_keeps_a_kernel_unless_another_sampling_is_asked_for(tiny: StateDict, tmp_path: Path) -> None:
+def test_conversion_keeps_learned_sampling_unless_another_sampling_is_asked_for(
+    tiny: StateDict, tmp_path: Path
+) -> None:
     source, kept, left = (tmp_path / f"{name}.safetensors" for name in ("source", "kept", "left"))
-    save_weights(source, tiny, LEARNED, sampling_kernel=KERNEL)
+    save_weights(source, tiny, LEARNED, learned_sampling=LearnedSampling(KERNEL, MIXING))
     assert convert_weights(source, kept).sampling == "learned"
-    assert load_weights(kept, model="gcnv2_tiny").sampling_kernel is not None
+    learned = load_weights(kept, model="gcnv2_tiny").learned_sampling
+    assert learned is not None
+    assert_equal(learned.tensors(), {"sampling_kernel": KERNEL, "sampling_mixing": MIXING})
     assert convert_weights(source, left, sampling="bicubic").sampling == "bicubic"
-    assert load_weights(left, model="gcnv2_tiny").sampling_kernel is None
+    assert load_weights(left, model="gcnv2_tiny").learned_sampling is None
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,7 @@ CACHE_VARIABLE = "GCNV2_ROS_CACHE"
 
 OPSET = 17
 _TRACED_CELLS = 4
-_KERNEL_DECIMALS = 5
+_COEFFICIENT_DECIMALS = 5
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -331,7 +331,7 @@ def _model_info(model: str, weights: Weights, stride: int, input_size: tuple[int
         "metric": "hamming",
         "bit_order": metadata.bit_order,
         "sampling": metadata.sampling,
-        **_kernel_info(weights),
+        **_learned_info(weights),
         "score_thresholds": dict(metadata.score_thresholds),
         "precision": "fp32",
         "licence": metadata.licence,
@@ -339,6 +339,8 @@ def _model_info(model: str, weights: Weights, stride: int, input_size: tuple[int
     }
 
 
-def _kernel_info(weights: Weights) -> dict[str, Any]:
-    kernel = weights.sampling_kernel
-    return {} if kernel is None else {"sampling_kernel": kernel.round(decimals=_KERNEL_DECIMALS).tolist()}
+def _learned_info(weights: Weights) -> dict[str, Any]:
+    learned = weights.learned_sampling
+    if learned is None:
+        return {}
+    return {name: tensor.round(decimals=_COEFFICIENT_DECIMALS).tolist() for name, tensor in learned.tensors().items()}

@@ -27,8 +27,40 @@ _STEPS = np.arange(-1, 3)
 
 def sampler_of(weights: Weights, stride: int) -> Sampler:
     """`sample_descriptors` as `weights` want it, of a network with `stride`: takes a dense map and positions."""
-    kernel = None if weights.sampling_kernel is None else tabulate(weights.sampling_kernel.numpy())
-    return partial(sample_descriptors, stride=stride, sampling=weights.metadata.sampling, kernel=kernel)
+    sample = partial(sample_descriptors, stride=stride, sampling=weights.metadata.sampling)
+    learned = weights.learned_sampling
+    if learned is None:
+        return sample
+    sample = partial(sample, kernel=tabulate(learned.kernel.numpy()))
+    return sample if learned.mixing is None else partial(_mixed, sample, learned.mixing.numpy())
+
+
+def mix(sampled: NDArray[np.float32], mixing: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Mix channels that ``learned`` sampling read.
+
+    A kernel reads each channel by a weighting of places of its own; where they are mixed, a bit of the descriptor
+    depends on what many of these weightings find.
+
+    Parameters
+    ----------
+    sampled
+        float32 (N, C), what the kernel read.
+    mixing
+        float32 (B, C / B, C / B): the matrix of each block of adjacent channels.
+
+    Returns
+    -------
+    numpy.ndarray
+        float32 (N, C): each block of channels, and that block multiplied by its matrix.
+    """
+    blocks = sampled.reshape(len(sampled), *mixing.shape[:2])
+    return sampled + np.matmul(blocks.swapaxes(0, 1), mixing).swapaxes(0, 1).reshape(sampled.shape)
+
+
+def _mixed(
+    sample: Sampler, mixing: NDArray[np.float32], dense: NDArray[np.float32], uv: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    return mix(sample(dense, uv), mixing)
 
 
 def tabulate(coefficients: NDArray[np.float32]) -> NDArray[np.float32]:

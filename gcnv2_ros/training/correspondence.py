@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from ..extraction.kernels import CUBIC
 from ..networks.common import STRIDE
+from ..weights import LearnedSampling
 
 TrainedSampling = Literal["bicubic", "half_pixel", "learned"]
 """How descriptors can be read from the dense map in training."""
@@ -83,7 +84,7 @@ def grid_positions(size: tuple[int, int], step: int, *, device: torch.device | N
 
 
 def sample_channels(
-    dense: Tensor, uv: Tensor, *, sampling: TrainedSampling = "half_pixel", kernel: Tensor | None = None
+    dense: Tensor, uv: Tensor, *, sampling: TrainedSampling = "half_pixel", learned: LearnedSampling | None = None
 ) -> Tensor:
     """Sample dense stride-16 channels at pixel positions.
 
@@ -95,8 +96,8 @@ def sample_channels(
         (B, N, 2) pixels; NaN gives zeros.
     sampling
         As `gcnv2_ros.extraction.sampling.sample_descriptors` understands it.
-    kernel
-        Of ``learned`` sampling, (2, 2, 1 + 2 M, C) coefficients, see `gcnv2_ros.extraction.sampling.tabulate`.
+    learned
+        Coefficients of ``learned`` sampling.
 
     Returns
     -------
@@ -105,8 +106,8 @@ def sample_channels(
     """
     missing = torch.isnan(uv[..., 0])
     place = (torch.nan_to_num(uv, nan=0.0).float() + 0.5) / STRIDE - 0.5
-    if kernel is not None:
-        return _sample_by_kernel(dense, place, kernel).masked_fill(missing[..., None], 0.0)
+    if learned is not None:
+        return _sample_as_learned(dense, place, learned).masked_fill(missing[..., None], 0.0)
     # As a product with the weights of all cells, of which few are not zero, this is several times faster on a CPU than
     # grid_sample, whose derivative of the bicubic kind is slow. In half precision signs would change.
     with torch.autocast(dense.device.type, enabled=False):
@@ -140,12 +141,12 @@ def _cubic(distance: Tensor) -> Tensor:
     return torch.where(distance <= 1, near, far)
 
 
-def _sample_by_kernel(dense: Tensor, place: Tensor, kernel: Tensor) -> Tensor:
+def _sample_as_learned(dense: Tensor, place: Tensor, learned: LearnedSampling) -> Tensor:
     """Channels (B, N, C) at places (B, N, 2), which are in cells."""
     batch, channels, height, width = dense.shape
     with torch.autocast(dense.device.type, enabled=False):
-        columns, across, across_partner = _kernel_taps(place[..., 0], width, kernel[0])
-        rows, along, along_partner = _kernel_taps(place[..., 1], height, kernel[1])
+        columns, across, across_partner = _kernel_taps(place[..., 0], width, learned.kernel[0])
+        rows, along, along_partner = _kernel_taps(place[..., 1], height, learned.kernel[1])
         cells = dense.float().permute(0, 2, 3, 1).reshape(-1, channels)
         rows = (rows + height * torch.arange(batch, device=dense.device)[:, None, None]) * width
         own = torch.zeros(*place.shape[:2], channels, device=dense.device)
@@ -156,7 +157,11 @@ def _sample_by_kernel(dense: Tensor, place: Tensor, kernel: Tensor) -> Tensor:
             real, imaginary = (values * across).sum(dim=-2), (values * across_partner).sum(dim=-2)
             own = own + along[..., row, :] * real - along_partner[..., row, :] * imaginary
             partner = partner + along[..., row, :] * imaginary + along_partner[..., row, :] * real
-        return own + partner.unflatten(-1, (-1, 2)).flip(-1).flatten(-2)
+        sampled = own + partner.unflatten(-1, (-1, 2)).flip(-1).flatten(-2)
+        if learned.mixing is None:
+            return sampled
+        blocks = sampled.unflatten(-1, (len(learned.mixing), -1))
+        return sampled + torch.einsum("bnkc,kcd->bnkd", blocks, learned.mixing).flatten(-2)
 
 
 def _kernel_taps(place: Tensor, cells: int, coefficients: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -217,7 +222,7 @@ def sample_correspondences(
     *,
     distractor_step: int = 0,
     sampling: TrainedSampling = "half_pixel",
-    kernel: Tensor | None = None,
+    learned: LearnedSampling | None = None,
 ) -> Correspondences:
     """Sample both images' dense channels at corresponding positions.
 
@@ -231,7 +236,7 @@ def sample_correspondences(
         (B, Q, 2) pixels of the first images, e.g. keypoints, or `grid_positions` expanded over the batch.
     distractor_step
         Adds the grid of this step to the database, as positions that belong to no query; 0 adds none.
-    sampling, kernel
+    sampling, learned
         How the channels are sampled, see `sample_channels`.
     """
     truth = lookup_flow(flow, queries)
@@ -245,9 +250,9 @@ def sample_correspondences(
         query_uv=queries,
         database_uv=database_uv,
         query=sample_channels(
-            dense_a, torch.where(query_valid[..., None], queries, torch.nan), sampling=sampling, kernel=kernel
+            dense_a, torch.where(query_valid[..., None], queries, torch.nan), sampling=sampling, learned=learned
         ),
-        database=sample_channels(dense_b, database_uv, sampling=sampling, kernel=kernel),
+        database=sample_channels(dense_b, database_uv, sampling=sampling, learned=learned),
         query_valid=query_valid,
         database_valid=~torch.isnan(database_uv[..., 0]),
     )

@@ -161,8 +161,8 @@ def export_run(
         training=training,
         licence="Apache-2.0",
     )
-    state, kernel = released_state(network)
-    save_weights(target, state, metadata, sampling_kernel=kernel)
+    state, learned = released_state(network)
+    save_weights(target, state, metadata, learned_sampling=learned)
     return metadata
 
 

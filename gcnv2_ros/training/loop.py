@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from ..networks.common import FeatureNetwork
-from ..weights import Weights, load_weights
+from ..weights import LearnedSampling, Weights, load_weights
 from .checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
 from .config import LossOptions, ScheduleOptions, TrainingConfig
 from .correspondence import sample_correspondences
@@ -24,7 +24,7 @@ from .fold import fold_normalisation, unfold_normalisation
 from .losses import contrastive, relaxed_triplet, score_map_loss, weighted_corner_loss
 from .optimiser import create_optimisers
 from .pairs import PairDataset, PairSource
-from .trainable import create_trainable, sampling_kernel
+from .trainable import create_trainable, learned_sampling
 
 # What may differ between a checkpoint and the configuration that continues it.
 _MAY_CHANGE = {"schedule", "data", "initial_weights"}
@@ -157,9 +157,9 @@ class Trainer:
         images = torch.cat([dataset[number]["images"] for number in range(min(_MEASURED_PAIRS, len(dataset)))])
         images = (images.float() / 255).to(self.device, memory_format=torch.channels_last)
         unfold_normalisation(self.network, weights.state_dict, images)
-        kernel = sampling_kernel(self.network)
-        if kernel is not None and weights.sampling_kernel is not None:
-            _continue_kernel(kernel, weights.sampling_kernel)
+        learned = learned_sampling(self.network)
+        if learned is not None and weights.learned_sampling is not None:
+            _continue_sampling(learned, weights.learned_sampling)
         self.average.load_state_dict(self.network.state_dict())
         self.initial = {"sha256": weights.sha256, "training": dict(weights.metadata.training)}
 
@@ -293,7 +293,7 @@ class Trainer:
                 valid,
                 batch,
                 self.config.loss,
-                kernel=sampling_kernel(self.network),
+                learned=learned_sampling(self.network),
             )
         self.network.zero_grad(set_to_none=True)
         losses["loss"].backward()
@@ -329,10 +329,16 @@ class Trainer:
 
 
 @torch.no_grad()
-def _continue_kernel(kernel: Tensor, earlier: Tensor) -> None:
-    """Copy a kernel into one that may have another number of harmonics; those beyond either stay out."""
-    common = min(kernel.shape[2], earlier.shape[2])
-    kernel[:, :, :common] = earlier[:, :, :common].to(kernel.device)
+def _continue_sampling(learned: LearnedSampling, earlier: LearnedSampling) -> None:
+    """Copy coefficients into those of other harmonics and blocks; what is beyond either stays out."""
+    common = min(learned.kernel.shape[2], earlier.kernel.shape[2])
+    learned.kernel[:, :, :common] = earlier.kernel[:, :, :common].to(learned.kernel.device)
+    if learned.mixing is None or earlier.mixing is None:
+        return
+    matrix = torch.block_diag(*earlier.mixing)
+    for block, start in zip(learned.mixing, range(0, len(matrix), learned.mixing.shape[1])):
+        stop = start + len(block)
+        block[:] = matrix[start:stop, start:stop].to(block.device)
 
 
 def compute_losses(
@@ -343,7 +349,7 @@ def compute_losses(
     batch: dict[str, Tensor],
     options: LossOptions,
     *,
-    kernel: Tensor | None = None,
+    learned: LearnedSampling | None = None,
 ) -> tuple[dict[str, Tensor], Tensor]:
     """The losses of a batch.
 
@@ -357,8 +363,8 @@ def compute_losses(
         ``flow`` (B, H, W, 2) and ``queries`` (B, Q, 2).
     options
         Which losses.
-    kernel
-        Of ``learned`` sampling, see `gcnv2_ros.training.correspondence.sample_channels`.
+    learned
+        Coefficients of ``learned`` sampling.
 
     Returns
     -------
@@ -375,7 +381,7 @@ def compute_losses(
         batch["queries"],
         distractor_step=options.distractor_step,
         sampling=options.sampling,
-        kernel=kernel,
+        learned=learned,
     )
     losses: dict[str, Tensor] = {}
     if options.descriptor == "contrastive":

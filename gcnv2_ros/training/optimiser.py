@@ -14,10 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..weights import KERNEL_NAME
+from ..weights import KERNEL_NAME, MIXING_NAME
 from .config import ScheduleOptions
 
-KERNEL_RATE = 4.0
+SAMPLING_RATE = 4.0
 """Its coefficients go on growing for many thousands of steps at the rate of the other parameters."""
 
 # Coefficients of the quintic iteration, from the same source: they raise small singular values fast and leave all of
@@ -110,13 +110,13 @@ def create_optimisers(network: nn.Module, schedule: ScheduleOptions) -> dict[str
     """The optimisers of a network by name; each group's ``full_lr`` is its learning rate outside warm-up and decay.
 
     With ``muon`` the weights of all convolutions but the first go to Muon, biases and normalisation to AdamW. Muon's
-    authors leave output layers to AdamW too; the detector's learnt faster with Muon. A sampling kernel's rate is
-    `KERNEL_RATE` times that of AdamW's other parameters.
+    authors leave output layers to AdamW too; the detector's learnt faster with Muon. The rate of the
+    coefficients of ``learned`` sampling is `SAMPLING_RATE` times that of AdamW's other parameters.
     """
-    kernels: list[nn.Parameter] = []
+    of_sampling: list[nn.Parameter] = []
     parameters: list[nn.Parameter] = []
     for name, parameter in network.named_parameters():
-        (kernels if name == KERNEL_NAME else parameters).append(parameter)
+        (of_sampling if name in (KERNEL_NAME, MIXING_NAME) else parameters).append(parameter)
     matrices: list[nn.Parameter] = []
     if schedule.optimiser == "muon":
         matrices = [parameter for parameter in parameters if parameter.ndim == 4 and parameter.shape[1] > 1]
@@ -126,8 +126,8 @@ def create_optimisers(network: nn.Module, schedule: ScheduleOptions) -> dict[str
         {"params": [p for p in others if p.ndim > 1], "weight_decay": schedule.weight_decay},
         {"params": [p for p in others if p.ndim <= 1], "weight_decay": 0.0},
     ]
-    if kernels:
-        groups.append({"params": kernels, "weight_decay": 0.0, "lr": KERNEL_RATE * schedule.learning_rate})
+    if of_sampling:
+        groups.append({"params": of_sampling, "weight_decay": 0.0, "lr": SAMPLING_RATE * schedule.learning_rate})
     optimisers: dict[str, torch.optim.Optimizer] = {
         "adamw": torch.optim.AdamW(
             groups,

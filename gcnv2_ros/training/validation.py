@@ -39,12 +39,12 @@ def extractor_of(
     """An extractor for a network in memory, e.g. one in training. It runs a copy of the network, always in torch.
 
     The other runtimes refuse weights without a file, by whose SHA-256 they keep what they make of them. `sampling` is
-    how the network was trained to be read, unless it has a kernel of its own.
+    how the network was trained to be read, unless it has coefficients of ``learned`` sampling.
     """
     options = replace(options, runtime="torch")
-    state, kernel = released_state(network)
-    metadata = WeightsMetadata(network.name, sampling=sampling if kernel is None else "learned")
-    weights = Weights(state, metadata, "", Path("in-memory"), kernel)
+    state, learned = released_state(network)
+    metadata = WeightsMetadata(network.name, sampling=sampling if learned is None else "learned")
+    weights = Weights(state, metadata, "", Path("in-memory"), learned)
     return NetworkExtractor(options, weights, create_runtime(options, weights), decode or DecodeOptions())
 
 

@@ -3,12 +3,15 @@
 
 from __future__ import annotations
 
+from .learned_sampling import KERNEL_NAME, MIXING_NAME, LearnedSampling, take_learned_sampling
 from .metadata import Candidates, Sampling, WeightsError, WeightsMetadata
-from .store import KERNEL_NAME, Weights, convert_weights, load_weights, save_weights, shipped_models
+from .store import Weights, convert_weights, load_weights, save_weights, shipped_models
 
 __all__ = [
     "KERNEL_NAME",
+    "MIXING_NAME",
     "Candidates",
+    "LearnedSampling",
     "Sampling",
     "Weights",
     "WeightsError",
@@ -17,4 +20,5 @@ __all__ = [
     "load_weights",
     "save_weights",
     "shipped_models",
+    "take_learned_sampling",
 ]

@@ -15,13 +15,11 @@ from torch import Tensor
 
 from ..files import atomic_path, sha256_of
 from ..networks import NetworkError, create_network, network_names
-from ..networks.common import DESCRIPTOR_CHANNELS
 from .formats import METADATA_KEY, RawWeights, read_weights_file
+from .learned_sampling import LearnedSampling, misfit, take_learned_sampling
 from .metadata import Sampling, WeightsError, WeightsMetadata
 
 DEFAULT_SOURCE = "default"
-KERNEL_NAME = "sampling_kernel"
-"""Under this name the kernel of ``learned`` sampling stands in a weights file, beside the network's parameters."""
 
 _LISTED_NAMES = 4
 
@@ -40,16 +38,15 @@ class Weights:
         SHA-256 of the file, 64 hexadecimal digits.
     path
         The file.
-    sampling_kernel
-        float32 (2, 2, 1 + 2 M, 256), coefficients of the kernel of ``learned`` sampling, see
-        `gcnv2_ros.extraction.sampling.tabulate`; None with other sampling.
+    learned_sampling
+        Coefficients of ``learned`` sampling; None with other sampling.
     """
 
     state_dict: dict[str, Tensor]
     metadata: WeightsMetadata
     sha256: str
     path: Path
-    sampling_kernel: Tensor | None = None
+    learned_sampling: LearnedSampling | None = None
 
 
 def load_weights(source: str | Path, *, model: str) -> Weights:
@@ -87,9 +84,9 @@ def load_weights(source: str | Path, *, model: str) -> Weights:
     if metadata.model != model:
         raise WeightsError(f"{path} holds weights of {metadata.model}, not of {model}; set the model to match the file")
     tensors = dict(raw.tensors)
-    kernel = tensors.pop(KERNEL_NAME, None)
-    if wrong := _wrong_kernel(kernel, metadata):
+    if wrong := misfit(tensors, metadata.sampling):
         raise WeightsError(f"{path} {wrong}")
+    learned = take_learned_sampling(tensors)
     mismatch = _mismatch(tensors, expected)
     if mismatch:
         fitting = " or ".join(_fitting_models(tensors))
@@ -99,13 +96,12 @@ def load_weights(source: str | Path, *, model: str) -> Weights:
             )
         raise WeightsError(f"{path} does not fit {model}: {mismatch}")
     state_dict = {name: _as_float32(tensor) for name, tensor in tensors.items()}
-    kernel = None if kernel is None else _complex_kernel(kernel)
     for name in expected.keys() - state_dict.keys():
         state_dict[name] = torch.zeros((), dtype=torch.int64)  # a counter, see _mismatch
-    for name, tensor in _with_kernel(state_dict, kernel).items():
+    for name, tensor in _with_learned(state_dict, learned).items():
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             raise WeightsError(f"{path} holds NaN or infinite values in {name}; the training that made it diverged")
-    return Weights(state_dict, metadata, sha256_of(path), path, kernel)
+    return Weights(state_dict, metadata, sha256_of(path), path, learned)
 
 
 def save_weights(
@@ -114,7 +110,7 @@ def save_weights(
     metadata: WeightsMetadata,
     *,
     dtype: torch.dtype = torch.float16,
-    sampling_kernel: Tensor | None = None,
+    learned_sampling: LearnedSampling | None = None,
 ) -> None:
     """Write weights with their metadata as a safetensors file; an existing file is replaced in one step.
 
@@ -128,7 +124,7 @@ def save_weights(
         Conventions and provenance.
     dtype
         Floating-point type to store. Half precision halves the file and changes descriptors' bits hardly at all.
-    sampling_kernel
+    learned_sampling
         As in `Weights`; it goes with ``learned`` sampling in `metadata` and with no other.
 
     Raises
@@ -139,10 +135,10 @@ def save_weights(
     mismatch = _mismatch(state_dict, _expected_shapes(metadata.model))
     if mismatch:
         raise WeightsError(f"these weights do not fit {metadata.model}, so {path} is not written: {mismatch}")
-    if wrong := _wrong_kernel(sampling_kernel, metadata):
+    if wrong := misfit({} if learned_sampling is None else learned_sampling.tensors(), metadata.sampling):
         raise WeightsError(f"{path} is not written: it {wrong}")
     stored = {}
-    for name, tensor in _with_kernel(state_dict, sampling_kernel).items():
+    for name, tensor in _with_learned(state_dict, learned_sampling).items():
         # A copy of its own: safetensors refuses tensors that share memory.
         value = tensor.detach().to("cpu", dtype if tensor.is_floating_point() else tensor.dtype, copy=True).contiguous()
         if value.is_floating_point() and not bool(torch.isfinite(value).all()):
@@ -171,8 +167,8 @@ def convert_weights(
     model
         Name of the network; None finds the one that the tensors' shapes fit.
     sampling, score_thresholds, licence
-        Replace what the source says, or the defaults of `load_weights`. A kernel of ``learned`` sampling is left out
-        where another sampling is asked for.
+        Replace what the source says, or the defaults of `load_weights`. The coefficients of ``learned``
+        sampling are left out where another sampling is asked for.
     dtype
         Floating-point type to store.
 
@@ -199,8 +195,8 @@ def convert_weights(
         # The first file in a chain of conversions is the one that tells where the weights come from.
         training={**origin, **metadata.training},
     )
-    kernel = weights.sampling_kernel if metadata.sampling == "learned" else None
-    save_weights(target, weights.state_dict, metadata, dtype=dtype, sampling_kernel=kernel)
+    learned = weights.learned_sampling if metadata.sampling == "learned" else None
+    save_weights(target, weights.state_dict, metadata, dtype=dtype, learned_sampling=learned)
     return metadata
 
 
@@ -282,25 +278,8 @@ def _mismatch(tensors: Mapping[str, Tensor], expected: Mapping[str, tuple[int, .
     return "; ".join(f"{what}: {_listed(names)}" for what, names in found if names)
 
 
-def _wrong_kernel(kernel: Tensor | None, metadata: WeightsMetadata) -> str:
-    """What is wrong with the kernel of ``learned`` sampling, or with its absence; or an empty string."""
-    if metadata.sampling != "learned":
-        return "" if kernel is None else f"holds {KERNEL_NAME}, but its sampling is {metadata.sampling}, not learned"
-    if kernel is None:
-        return f"has learned sampling, but no {KERNEL_NAME}; export it again with `gcnv2 train-export`"
-    if kernel.shape[:-2] in ((2, 2), (2,)) and kernel.shape[-2] % 2 and kernel.shape[-1] == DESCRIPTOR_CHANNELS:
-        return ""
-    return f"holds a {KERNEL_NAME} of {_shape(kernel.shape)}, expected 2x2x(1+2M)x{DESCRIPTOR_CHANNELS}"
-
-
-def _complex_kernel(kernel: Tensor) -> Tensor:
-    """A kernel as float32; one without imaginary parts gets them, 0."""
-    kernel = _as_float32(kernel)
-    return torch.stack([kernel, torch.zeros_like(kernel)], dim=1) if kernel.ndim == 3 else kernel
-
-
-def _with_kernel(state_dict: Mapping[str, Tensor], kernel: Tensor | None) -> Mapping[str, Tensor]:
-    return state_dict if kernel is None else {**state_dict, KERNEL_NAME: kernel}
+def _with_learned(state_dict: Mapping[str, Tensor], learned: LearnedSampling | None) -> Mapping[str, Tensor]:
+    return state_dict if learned is None else {**state_dict, **learned.tensors()}
 
 
 def _fitting_models(tensors: Mapping[str, Tensor]) -> list[str]:
