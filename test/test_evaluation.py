@@ -23,6 +23,7 @@ from gcnv2_ros.evaluation.homography import (
     synthetic_pair,
 )
 from gcnv2_ros.evaluation.pose import frame_pairs, roll_between, score_pose_pairs
+from gcnv2_ros.extraction.preprocess import resize
 from gcnv2_ros.features import Features
 from gcnv2_ros.geometry import invert_pose, transform_points, warp_homography
 from gcnv2_ros.sequences import RoomOptions, SyntheticRoom
@@ -182,8 +183,40 @@ def test_frontends_are_read_from_text() -> None:
         "runs/a.safetensors",
     )
     assert sized.options.input_size == (320, 240)
-    with pytest.raises(EvaluationError, match="@WIDTHxHEIGHT"):
-        parse_frontend("orb@320")
+    behind = parse_frontend("orb@320x240@480x360")
+    assert (behind.label, behind.camera_size, behind.options.input_size) == (
+        "orb@320x240@480x360",
+        (320, 240),
+        (480, 360),
+    )
+    for wrong, message in (
+        ("orb@320", "@WIDTHxHEIGHT"),
+        ("orb@", "@WIDTHxHEIGHT"),
+        ("orb@320x240@x", "@WIDTHxHEIGHT"),
+        ("orb@1x1@1x1@1x1", "at most two"),
+    ):
+        with pytest.raises(EvaluationError, match=message):
+            parse_frontend(wrong)
+
+
+@pytest.mark.parametrize("model", ["orb", "gcnv2_tiny"])
+def test_a_small_camera_hides_detail_and_its_features_are_in_pixels_of_the_large_image(model: str) -> None:
+    picture = cv2.resize(textured(), (640, 480), interpolation=cv2.INTER_CUBIC)
+    reduced = resize(picture, (320, 240))
+    mask = np.zeros(picture.shape, bool)
+    mask[:, 320:] = True
+    with parse_frontend(f"{model}@320x240@480x360").create(100) as behind:
+        seen = behind.extract(picture)
+        masked = behind.extract(picture, mask=mask)
+    with parse_frontend(f"{model}@480x360").create(100) as plain:
+        expected = plain.extract(reduced)
+    assert len(seen.uv) > 50
+    assert seen.image_size == (640, 480)
+    np.testing.assert_array_equal(seen.descriptors, expected.descriptors)
+    np.testing.assert_allclose(seen.uv, (expected.uv + 0.5) * 2 - 0.5, atol=1e-3)
+    np.testing.assert_allclose(seen.size, 2 * expected.size, rtol=1e-5)
+    assert len(masked.uv) > 10
+    assert masked.uv[:, 0].min() >= 318
 
 
 def test_more_keypoints_and_whole_bits_score_higher_in_the_benchmark(tmp_path: Path) -> None:

@@ -17,7 +17,10 @@ def add_parsers(subparsers: Any) -> None:
         "benchmark-features", help="score frontends on homographies, relative pose and roll, with intervals"
     )
     parser.add_argument(
-        "frontends", nargs="+", metavar="FRONTEND", help="MODEL[=WEIGHTS][@WxH], e.g. orb gcnv2_tiny gcnv2_tiny@320x240"
+        "frontends",
+        nargs="+",
+        metavar="FRONTEND",
+        help="MODEL[=WEIGHTS][@CAMERA_WxH][@WxH], e.g. orb gcnv2_tiny gcnv2_tiny@320x240",
     )
     parser.add_argument("--pictures", type=Path, default=None, help="folder of held-out pictures for homographies")
     parser.add_argument("--split", default=None, help="take only this split of the folder's index.csv")
@@ -69,7 +72,10 @@ def run(arguments: argparse.Namespace) -> None:
         record = {
             "date": datetime.date.today().isoformat(),
             "machine": platform.machine(),
-            "frontends": {frontend.label: vars(frontend.options) for frontend in frontends},
+            "frontends": {
+                frontend.label: {**vars(frontend.options), "camera_size": frontend.camera_size}
+                for frontend in frontends
+            },
             "results": results,
         }
         atomic_write(arguments.out / "benchmark.json", json.dumps(record, indent=1))

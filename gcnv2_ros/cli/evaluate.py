@@ -23,7 +23,8 @@ def add_parsers(subparsers: Any) -> None:
         "frontends",
         nargs="+",
         metavar="FRONTEND",
-        help="MODEL[=WEIGHTS][@WxH], e.g. gcnv2_tiny orb sift orb@320x240; the reference is added if it is not named",
+        help="MODEL[=WEIGHTS][@CAMERA_WxH][@WxH], e.g. gcnv2_tiny orb sift orb@320x240; the reference is added where it "
+        "is not named",
     )
     parser.add_argument(
         "--sequence", action="append", required=True, metavar="SEQUENCE", help=f"may be repeated; {SEQUENCE_HELP}"
@@ -103,5 +104,7 @@ def _describe(frontend: Frontend) -> str:
         if options.input_width
         else "images as they are"
     )
+    if frontend.camera_size is not None:
+        size = "images reduced to {}x{}, then ".format(*frontend.camera_size) + size.removeprefix("images ")
     weights = "" if options.weights == "default" else f", weights {Path(options.weights).name}"
     return f"model {options.model}{weights}, {size}"

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from ..extraction import DecodeOptions, Extractor, ExtractorOptions, create_extractor
 from .homography import EvaluationError
+from .small_camera import SmallCamera
 
 
 @dataclass(frozen=True)
@@ -15,37 +16,48 @@ class Frontend:
 
     label: str
     options: ExtractorOptions
+    camera_size: tuple[int, int] | None = None
 
     def create(self, max_keypoints: int) -> Extractor:
         """Build the extractor, with no score threshold: every frontend gets the same keypoint budget."""
-        return create_extractor(self.options, DecodeOptions(max_keypoints=max_keypoints, score_threshold=0.0))
+        extractor = create_extractor(self.options, DecodeOptions(max_keypoints=max_keypoints, score_threshold=0.0))
+        return extractor if self.camera_size is None else SmallCamera(extractor, self.camera_size)
 
 
 def parse_frontend(text: str, *, threads: int = 0) -> Frontend:
-    """Read ``MODEL[=WEIGHTS][@WIDTHxHEIGHT]``.
+    """Read ``MODEL[=WEIGHTS][@CAMERA_SIZE][@SIZE]``, sizes as WIDTHxHEIGHT.
 
     ``orb``, ``gcnv2_tiny``, ``gcnv2_tiny@320x240`` and ``gcnv2_tiny=runs/new.safetensors@640x480`` are examples; the
-    size is that to which images are resized before extraction, and without it their own. The label of a frontend with
-    a weights file is the file's name.
+    size is that to which images are resized before extraction, and without it their own. Of two sizes, as in
+    ``gcnv2_tiny@320x240@480x360``, the first is that of a camera: images are reduced to it before they are resized. The
+    label of a frontend with a weights file is the file's name.
 
     Raises
     ------
     EvaluationError
-        If the size cannot be read.
+        If a size cannot be read, or there are more than two.
     """
-    rest, _, size = text.partition("@")
+    rest, *sizes = text.split("@")
     model, _, weights = rest.partition("=")
-    width, _, height = size.partition("x")
-    if size and not (width.isdecimal() and height.isdecimal()):
-        raise EvaluationError(f"the frontend {text!r} ends in @{size}; expected @WIDTHxHEIGHT, e.g. @320x240")
+    if len(sizes) > 2:
+        raise EvaluationError(f"the frontend {text!r} has {len(sizes)} sizes; at most two are read, @CAMERA_SIZE@SIZE")
+    read = [_parse_size(size, text) for size in sizes]
+    input_width, input_height = read[-1] if read else (0, 0)
     name = (
         model if not weights or model.startswith("aliked") else weights.rsplit("/", 1)[-1].removesuffix(".safetensors")
     )
     options = ExtractorOptions(
         model=model,
         weights=weights or "default",
-        input_width=int(width or 0),
-        input_height=int(height or 0),
+        input_width=input_width,
+        input_height=input_height,
         threads=threads,
     )
-    return Frontend(f"{name}@{size}" if size else name, options)
+    return Frontend("@".join([name, *sizes]), options, read[0] if len(read) == 2 else None)
+
+
+def _parse_size(size: str, text: str) -> tuple[int, int]:
+    width, _, height = size.partition("x")
+    if not (width.isdecimal() and height.isdecimal()):
+        raise EvaluationError(f"the frontend {text!r} has the size @{size}; expected @WIDTHxHEIGHT, e.g. @320x240")
+    return int(width), int(height)

@@ -31,8 +31,8 @@ class WeightsMetadata:
         Name of the network.
     sampling
         How descriptors are read from the dense map: ``half_pixel`` (bilinear, cell (i, j) centred on pixel
-        (16 j + 7.5, 16 i + 7.5)), ``bicubic`` or ``learned`` (so centred too, the second by a kernel in the file; see
-        `gcnv2_ros.extraction.sampling`), or ``legacy`` (the sampling that the authors' weights were trained with).
+        (16 j + 7.5, 16 i + 7.5)), ``bicubic`` or ``learned`` (so centred too, the second by coefficients in the file,
+        see `gcnv2_ros.extraction.sampling`), or ``legacy`` (the sampling that the authors' weights were trained with).
     bit_order
         ``msb_first``: channel 0 is the most significant bit of byte 0.
     score_thresholds
