@@ -23,8 +23,8 @@ def add_parsers(subparsers: Any) -> None:
         "frontends",
         nargs="+",
         metavar="FRONTEND",
-        help="MODEL[=WEIGHTS][@CAMERA_WxH][@WxH], e.g. gcnv2_tiny orb sift orb@320x240; the reference is added where it "
-        "is not named",
+        help="MODEL[=WEIGHTS][@CAMERA_WxH][@WxH], e.g. gcnv2_tiny orb sift orb@320x240; the reference is added where "
+        "it is not named",
     )
     parser.add_argument(
         "--sequence", action="append", required=True, metavar="SEQUENCE", help=f"may be repeated; {SEQUENCE_HELP}"
