@@ -6,12 +6,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-import cv2
 import numpy as np
 
 from ..extraction import Extractor, ModelInfo
-from ..extraction.extractor import Image, Mask
-from ..extraction.preprocess import InputGeometry, resize
+from ..extraction.extractor import Image, Mask, marked
+from ..extraction.preprocess import InputGeometry, resize, resize_mask
 from ..features import Features
 
 
@@ -44,20 +43,19 @@ class SmallCamera(Extractor):
         self._extractor.decode_options = self._decode_options
         found = self._extractor.extract_batch(
             [resize(gray, self._size) for gray in grays],
-            masks=[None if mask is None else self._reduced_mask(mask) for mask in masks],
+            masks=[None if mask is None else resize_mask(mask, self._size) for mask in masks],
             rolls=rolls,
         )
         self._last_timings = self._extractor.last_timings
-        return [self._enlarged(features, gray) for features, gray in zip(found, grays)]
+        return [self._enlarged(features, gray, mask) for features, gray, mask in zip(found, grays, masks)]
 
-    def _reduced_mask(self, mask: Mask) -> Mask:
-        return cv2.resize(mask.astype(np.uint8), self._size, interpolation=cv2.INTER_NEAREST).astype(bool)
-
-    def _enlarged(self, features: Features, gray: Image) -> Features:
+    def _enlarged(self, features: Features, gray: Image, mask: Mask | None) -> Features:
         geometry = InputGeometry.of((gray.shape[1], gray.shape[0]), self._size, 1)
-        return replace(
+        enlarged = replace(
             features,
             uv=geometry.to_image(features.uv),
             image_size=geometry.image_size,
             size=features.size * np.float32(geometry.mean_scale),
         )
+        # The reduced mask is only near the truth.
+        return enlarged if mask is None else enlarged.select(marked(mask, enlarged.uv))

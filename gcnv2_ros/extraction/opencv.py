@@ -13,7 +13,7 @@ import numpy as np
 from ..features import Features, Metric
 from .extractor import Extractor, Image, Mask, marked
 from .options import DecodeOptions, ExtractorOptions
-from .preprocess import InputGeometry, resize
+from .preprocess import InputGeometry, resize, resize_mask
 from .results import ModelInfo, Timings
 
 
@@ -84,11 +84,7 @@ class OpenCVExtractor(Extractor):
             marks = [time.perf_counter()]
             geometry = InputGeometry.of((gray.shape[1], gray.shape[0]), self._input_size, 1)
             image = resize(gray, geometry.content_size)
-            if mask is not None:
-                as_bytes = mask.astype(bool).view(np.uint8)
-                resized_mask = cv2.resize(as_bytes, geometry.content_size, interpolation=cv2.INTER_NEAREST)
-            else:
-                resized_mask = None
+            resized_mask = None if mask is None else resize_mask(mask, geometry.content_size)
             marks.append(time.perf_counter())
             found, descriptors = detector.detectAndCompute(image, resized_mask)
             marks.append(time.perf_counter())

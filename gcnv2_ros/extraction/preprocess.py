@@ -232,6 +232,11 @@ def resize(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]
     return resized
 
 
+def resize_mask(mask: NDArray[np.uint8] | NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.uint8]:
+    """Resize a mask to `size` (width, height), to 0 and 1; it is only near the truth of the image's own mask."""
+    return np.asarray(cv2.resize(mask.astype(bool).view(np.uint8), size, interpolation=cv2.INTER_NEAREST), np.uint8)
+
+
 def upright(image: NDArray[np.uint8], geometry: InputGeometry) -> NDArray[np.uint8]:
     """The image as the network is to see it: resized, and turned upright by the roll of `geometry`.
 

@@ -18,7 +18,7 @@ from ..weights import KERNEL_NAME, MIXING_NAME
 from .config import ScheduleOptions
 
 SAMPLING_RATE = 4.0
-"""Its coefficients go on growing for many thousands of steps at the rate of the other parameters."""
+"""The coefficients of ``learned`` sampling grow for many thousands of steps at the rate of the other parameters."""
 
 # Coefficients of the quintic iteration, from the same source: they raise small singular values fast and leave all of
 # them between about 0.7 and 1.2, which is as good as 1 for a step's direction.

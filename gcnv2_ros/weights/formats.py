@@ -123,3 +123,8 @@ def _without_prefix(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     if all(name.startswith(_DATA_PARALLEL_PREFIX) for name in tensors):
         return {name[len(_DATA_PARALLEL_PREFIX) :]: value for name, value in tensors.items()}
     return tensors
+
+
+def shape_text(shape: tuple[int, ...]) -> str:
+    """A tensor's shape as messages have it, e.g. ``32x1x3x3``."""
+    return "x".join(map(str, shape)) or "a scalar"

@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from ..networks.common import DESCRIPTOR_CHANNELS
+from .formats import shape_text
 from .metadata import Sampling
 
 KERNEL_NAME = "sampling_kernel"
@@ -61,15 +62,11 @@ def misfit(tensors: Mapping[str, Tensor], sampling: Sampling) -> str:
     if kernel is None:
         return f"has learned sampling, but no {KERNEL_NAME}; export it again with `gcnv2 train-export`"
     if kernel.shape[:-2] not in ((2, 2), (2,)) or not kernel.shape[-2] % 2 or kernel.shape[-1] != DESCRIPTOR_CHANNELS:
-        return f"holds a {KERNEL_NAME} of {_shape(kernel.shape)}, expected 2x2x(1+2M)x{DESCRIPTOR_CHANNELS}"
+        return f"holds a {KERNEL_NAME} of {shape_text(kernel.shape)}, expected 2x2x(1+2M)x{DESCRIPTOR_CHANNELS}"
     if mixing is None:
         return ""
     block = mixing.shape[-1]
     if mixing.ndim != 3 or not block or mixing.shape != (DESCRIPTOR_CHANNELS // block, block, block):
         size = f"({DESCRIPTOR_CHANNELS}/B)"
-        return f"holds a {MIXING_NAME} of {_shape(mixing.shape)}, expected Bx{size}x{size}"
+        return f"holds a {MIXING_NAME} of {shape_text(mixing.shape)}, expected Bx{size}x{size}"
     return ""
-
-
-def _shape(shape: Sequence[int]) -> str:
-    return "x".join(map(str, shape)) or "a scalar"

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..files import atomic_path, sha256_of
 from ..networks import NetworkError, create_network, network_names
-from .formats import METADATA_KEY, RawWeights, read_weights_file
+from .formats import METADATA_KEY, RawWeights, read_weights_file, shape_text
 from .learned_sampling import LearnedSampling, misfit, take_learned_sampling
 from .metadata import Sampling, WeightsError, WeightsMetadata
 
@@ -98,7 +98,8 @@ def load_weights(source: str | Path, *, model: str) -> Weights:
     state_dict = {name: _as_float32(tensor) for name, tensor in tensors.items()}
     for name in expected.keys() - state_dict.keys():
         state_dict[name] = torch.zeros((), dtype=torch.int64)  # a counter, see _mismatch
-    for name, tensor in _with_learned(state_dict, learned).items():
+    coefficients = {} if learned is None else learned.tensors()
+    for name, tensor in {**state_dict, **coefficients}.items():
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             raise WeightsError(f"{path} holds NaN or infinite values in {name}; the training that made it diverged")
     return Weights(state_dict, metadata, sha256_of(path), path, learned)
@@ -135,10 +136,11 @@ def save_weights(
     mismatch = _mismatch(state_dict, _expected_shapes(metadata.model))
     if mismatch:
         raise WeightsError(f"these weights do not fit {metadata.model}, so {path} is not written: {mismatch}")
-    if wrong := misfit({} if learned_sampling is None else learned_sampling.tensors(), metadata.sampling):
+    coefficients = {} if learned_sampling is None else learned_sampling.tensors()
+    if wrong := misfit(coefficients, metadata.sampling):
         raise WeightsError(f"{path} is not written: it {wrong}")
     stored = {}
-    for name, tensor in _with_learned(state_dict, learned_sampling).items():
+    for name, tensor in {**state_dict, **coefficients}.items():
         # A copy of its own: safetensors refuses tensors that share memory.
         value = tensor.detach().to("cpu", dtype if tensor.is_floating_point() else tensor.dtype, copy=True).contiguous()
         if value.is_floating_point() and not bool(torch.isfinite(value).all()):
@@ -270,16 +272,12 @@ def _mismatch(tensors: Mapping[str, Tensor], expected: Mapping[str, tuple[int, .
     missing = [name for name in expected if name not in tensors and not name.endswith("num_batches_tracked")]
     unexpected = [name for name in tensors if name not in expected]
     reshaped = [
-        f"{name} is {_shape(tensors[name].shape)}, expected {_shape(expected[name])}"
+        f"{name} is {shape_text(tensors[name].shape)}, expected {shape_text(expected[name])}"
         for name in expected
         if name in tensors and tuple(tensors[name].shape) != expected[name]
     ]
     found = (("missing", missing), ("unexpected", unexpected), ("wrong shape", reshaped))
     return "; ".join(f"{what}: {_listed(names)}" for what, names in found if names)
-
-
-def _with_learned(state_dict: Mapping[str, Tensor], learned: LearnedSampling | None) -> Mapping[str, Tensor]:
-    return state_dict if learned is None else {**state_dict, **learned.tensors()}
 
 
 def _fitting_models(tensors: Mapping[str, Tensor]) -> list[str]:
@@ -296,10 +294,6 @@ def _fitting_models(tensors: Mapping[str, Tensor]) -> list[str]:
 
 def _as_float32(tensor: Tensor) -> Tensor:
     return tensor.float() if tensor.is_floating_point() else tensor
-
-
-def _shape(shape: tuple[int, ...]) -> str:
-    return "x".join(map(str, shape)) or "a scalar"
 
 
 def _listed(names: list[str]) -> str:
