@@ -342,6 +342,7 @@ METADATA = WeightsMetadata(
     score_thresholds={"320x240": 0.125, "640x480": 0.25},
     smoothing={"320x240": 0.0, "640x480": 1.5},
     candidates="peaks",
+    nms_radius={"320x240": 2, "640x480": 3},
     input_sizes=((320, 240), (640, 480)),
     training={"images": 12345, "recipe": {"rate": 0.002}},
     licence="Apache-2.0",
@@ -460,16 +461,25 @@ def test_conversion_keeps_learned_sampling_unless_another_sampling_is_asked_for(
 
 
 @pytest.mark.parametrize(
-    ("size", "threshold", "smoothing"),
-    [((320, 240), 0.125, 0.0), ((640, 480), 0.25, 1.5), ((752, 480), 0.25, 1.5), ((64, 64), 0.125, 0.0)],
+    ("size", "threshold", "smoothing", "radius"),
+    [((320, 240), 0.125, 0.0, 2), ((640, 480), 0.25, 1.5, 3), ((752, 480), 0.25, 1.5, 3), ((64, 64), 0.125, 0.0, 2)],
 )
 def test_recommendations_are_those_of_the_nearest_size(
-    size: tuple[int, int], threshold: float, smoothing: float
+    size: tuple[int, int], threshold: float, smoothing: float, radius: int
 ) -> None:
     assert METADATA.score_threshold(*size) == threshold
     assert METADATA.recommended_smoothing(*size) == smoothing
+    assert METADATA.recommended_radius(*size) == radius
     assert WeightsMetadata("gcnv2").score_threshold(*size) is None
     assert WeightsMetadata("gcnv2").recommended_smoothing(*size) == 0.0
+    assert WeightsMetadata("gcnv2").recommended_radius(*size) is None
+
+
+@pytest.mark.parametrize(("recorded", "radius"), [("0", 0), ("3", 3), ("null", None)])
+def test_a_single_radius_of_earlier_files_holds_for_all_sizes(recorded: str, radius: int | None) -> None:
+    text = f'{{"schema_version": 1, "model": "gcnv2_tiny", "nms_radius": {recorded}}}'
+    metadata = WeightsMetadata.from_json(text)
+    assert {metadata.recommended_radius(*size) for size in ((320, 240), (640, 480), (1280, 720))} == {radius}
 
 
 @pytest.mark.parametrize(
@@ -482,6 +492,8 @@ def test_recommendations_are_those_of_the_nearest_size(
         {"score_thresholds": {"320x240": 1.5}},
         {"smoothing": {"320x240": -1.0}},
         {"smoothing": {"": 1.0}},
+        {"nms_radius": {"320x240": -1}},
+        {"nms_radius": {"320": 3}},
         {"candidates": "ridges"},
     ],
 )

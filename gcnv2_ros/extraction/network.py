@@ -152,7 +152,7 @@ def decode_settings(decode: DecodeOptions, metadata: WeightsMetadata, size: tupl
     if threshold is None:
         threshold = metadata.score_threshold(*size)
     if radius is None:
-        radius = metadata.nms_radius
+        radius = metadata.recommended_radius(*size)
     return DecodeSettings(
         max_keypoints=decode.max_keypoints,
         score_threshold=FALLBACK_SCORE_THRESHOLD if threshold is None else threshold,

@@ -32,31 +32,27 @@ _SMOOTHINGS = (0.0, 0.7, 1.0, 1.3, 1.6, 2.0)
 
 def recommend_decoding(
     network: FeatureNetwork, pictures: Sequence[Path], *, radii: Sequence[int], sampling: Sampling
-) -> tuple[int, dict[str, float]]:
+) -> tuple[dict[str, int], dict[str, float]]:
     """How the score map is read so that the validation pairs are matched most accurately.
 
     Returns
     -------
-    nms_radius : int
-        That of `radii` which is best in the mean over the input sizes, each with its best smoothing.
+    nms_radius : dict
+        The best of `radii`, per input size.
     smoothing : dict
         The best smoothing with it, per input size.
     """
     validation = Validation(list(pictures), sampling=sampling)
-    accuracy = {
-        size: validation.accuracy_by_decoding(network, size, radii=radii, smoothings=_SMOOTHINGS)
-        for size in INPUT_SIZES
-    }
-
-    def best(size: tuple[int, int], radius: int) -> tuple[float, float]:
-        return max((accuracy[size][radius, smoothing], smoothing) for smoothing in _SMOOTHINGS)
-
-    chosen = max(radii, key=lambda radius: sum(best(size, radius)[0] for size in INPUT_SIZES))
-    return chosen, {f"{size[0]}x{size[1]}": best(size, chosen)[1] for size in INPUT_SIZES}
+    nms_radius, smoothing = {}, {}
+    for size in INPUT_SIZES:
+        accuracy = validation.accuracy_by_decoding(network, size, radii=radii, smoothings=_SMOOTHINGS)
+        name = f"{size[0]}x{size[1]}"
+        nms_radius[name], smoothing[name] = max(accuracy, key=lambda choice: (accuracy[choice], *choice))
+    return nms_radius, smoothing
 
 
 def recommend_thresholds(
-    network: FeatureNetwork, pictures: Sequence[Path], nms_radius: int, smoothing: Mapping[str, float]
+    network: FeatureNetwork, pictures: Sequence[Path], nms_radius: Mapping[str, int], smoothing: Mapping[str, float]
 ) -> dict[str, float]:
     """Detector thresholds per input size that leave a typical picture its full number of keypoints.
 
@@ -65,14 +61,14 @@ def recommend_thresholds(
     """
     thresholds = {}
     for size in INPUT_SIZES:
-        wanted = _KEYPOINTS_AT_THRESHOLD[size]
+        wanted, name = _KEYPOINTS_AT_THRESHOLD[size], f"{size[0]}x{size[1]}"
         options = ExtractorOptions(model=network.name, input_width=size[0], input_height=size[1])
         decode = DecodeOptions(
             max_keypoints=wanted,
             score_threshold=0.0,
             candidates=CANDIDATES,
-            nms_radius=nms_radius,
-            smoothing=smoothing[f"{size[0]}x{size[1]}"],
+            nms_radius=nms_radius[name],
+            smoothing=smoothing[name],
         )
         last = []
         with extractor_of(network, options, decode) as extractor:
@@ -82,7 +78,7 @@ def recommend_thresholds(
                     response = extractor.extract(picture.astype(np.uint8)).response
                     last.append(float(response[-1]) if len(response) else 0.0)
         value = max(float(np.percentile(last, 25)), 1e-4)
-        thresholds[f"{size[0]}x{size[1]}"] = float(f"{value:.2g}")
+        thresholds[name] = float(f"{value:.2g}")
     return thresholds
 
 
@@ -143,20 +139,20 @@ def export_run(
         "torch": torch.__version__,
         "note": note,
     }
-    radius = round(config.target.suppression)
+    # Training keeps keypoints so far apart; close peaks may differ by a pixel from view to view.
+    apart = round(config.target.suppression)
+    nms_radius = {f"{width}x{height}": apart for width, height in INPUT_SIZES}
     smoothing: dict[str, float] = {}
     if pictures:
-        # Training keeps keypoints apart by the one; close peaks may differ by a pixel from view to view.
-        radius, smoothing = recommend_decoding(
-            network, pictures, radii=(radius, max(radius - 1, 1)), sampling=config.loss.sampling
-        )
+        radii = range(max(apart - 2, 1), apart + 1)
+        nms_radius, smoothing = recommend_decoding(network, pictures, radii=radii, sampling=config.loss.sampling)
     metadata = WeightsMetadata(
         model=config.model,
         sampling=config.loss.sampling,
-        score_thresholds=recommend_thresholds(network, pictures, radius, smoothing) if pictures else {},
+        score_thresholds=recommend_thresholds(network, pictures, nms_radius, smoothing) if pictures else {},
         smoothing=smoothing,
         candidates=CANDIDATES,
-        nms_radius=radius,
+        nms_radius=nms_radius,
         input_sizes=INPUT_SIZES,
         training=training,
         licence="Apache-2.0",

@@ -7,14 +7,17 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeVar, get_args
 
 from ..errors import GCNv2Error
 
 Sampling = Literal["bicubic", "half_pixel", "learned", "legacy"]
 Candidates = Literal["peaks", "all"]
+Value = TypeVar("Value")
 
 SCHEMA_VERSION = 1
+
+_ANY_SIZE = "640x480"
 
 
 class WeightsError(GCNv2Error):
@@ -42,7 +45,8 @@ class WeightsMetadata:
     candidates
         Recommended choice of pixels that may be keypoints: ``peaks`` of the score map, or ``all``.
     nms_radius
-        Recommended suppression radius in network pixels; None: the published choice, which grows with the input size.
+        Recommended suppression radius in network pixels by network input size; empty: the published choice, which grows
+        with the input size.
     input_sizes
         Network input sizes (width, height) that the weights were trained or tuned for.
     training
@@ -62,7 +66,7 @@ class WeightsMetadata:
     score_thresholds: Mapping[str, float] = field(default_factory=dict)
     smoothing: Mapping[str, float] = field(default_factory=dict)
     candidates: Candidates = "all"
-    nms_radius: int | None = None
+    nms_radius: Mapping[str, int] = field(default_factory=dict)
     input_sizes: tuple[tuple[int, int], ...] = ()
     training: Mapping[str, Any] = field(default_factory=dict)
     licence: str = ""
@@ -82,8 +86,10 @@ class WeightsMetadata:
             _parse_size(size)
             if not 0.0 <= deviation < math.inf:
                 raise WeightsError(f"the smoothing of {size} must be at least 0 pixels, got {deviation}")
-        if self.nms_radius is not None and self.nms_radius < 0:
-            raise WeightsError(f"the recommended suppression radius must be at least 0, got {self.nms_radius}")
+        for size, radius in self.nms_radius.items():
+            _parse_size(size)
+            if radius < 0:
+                raise WeightsError(f"the suppression radius of {size} must be at least 0, got {radius}")
 
     def score_threshold(self, width: int, height: int) -> float | None:
         """Recommended threshold for a network input of `width` x `height` pixels.
@@ -96,6 +102,10 @@ class WeightsMetadata:
     def recommended_smoothing(self, width: int, height: int) -> float:
         """Recommended smoothing for a network input of `width` x `height` pixels, found like the threshold; else 0."""
         return _of_nearest_size(self.smoothing, width, height) or 0.0
+
+    def recommended_radius(self, width: int, height: int) -> int | None:
+        """Recommended suppression radius for a network input of `width` x `height` pixels, found like the threshold."""
+        return _of_nearest_size(self.nms_radius, width, height)
 
     def to_json(self) -> str:
         """The metadata as a JSON object, as it stands in the header of a safetensors file."""
@@ -120,12 +130,17 @@ class WeightsMetadata:
             known["input_sizes"] = tuple((int(width), int(height)) for width, height in sizes)
             for name in ("score_thresholds", "smoothing"):
                 known[name] = {str(size): float(value) for size, value in known.get(name, {}).items()}
+            radii = known.pop("nms_radius", None)
+            if radii is not None:
+                # Earlier files have one radius, for all sizes.
+                radii = {_ANY_SIZE: radii} if isinstance(radii, int) else radii
+                known["nms_radius"] = {str(size): int(radius) for size, radius in radii.items()}
             return WeightsMetadata(**known)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise WeightsError(f"weights metadata that cannot be read ({error!r})") from error
 
 
-def _of_nearest_size(values: Mapping[str, float], width: int, height: int) -> float | None:
+def _of_nearest_size(values: Mapping[str, Value], width: int, height: int) -> Value | None:
     exact = values.get(f"{width}x{height}")
     if exact is not None or not values:
         return exact
