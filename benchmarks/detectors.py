@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the network's own keypoints are worth: beside others that are described by the same map, on synthetic pairs.
+
+    python benchmarks/detectors.py --pictures PHOTOS --pairs 60 --out detectors.json
+
+- ``network``: as shipped, sub-pixel positions by a fit to the score map; ``whole pixels``: without the fit.
+- ``moved to corners``: moved to the corner that `cv2.cornerSubPix` finds in the image as given, if it is within 2 px.
+- ``shi_tomasi``: the strongest Shi-Tomasi corners of the image as given, moved in the same way.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from gcnv2_ros.cli.common import parse_size
+from gcnv2_ros.errors import GCNv2Error
+from gcnv2_ros.evaluation.bootstrap import bootstrap_mean
+from gcnv2_ros.evaluation.homography import score_pairs, synthetic_pairs
+from gcnv2_ros.extraction import DecodeOptions, ExtractorOptions, create_extractor
+from gcnv2_ros.extraction.preprocess import InputGeometry, network_input
+from gcnv2_ros.extraction.runtimes import create_runtime
+from gcnv2_ros.extraction.sampling import sampler_of
+from gcnv2_ros.features import Features, pack_descriptors
+from gcnv2_ros.files import atomic_write
+from gcnv2_ros.training.pictures import find_photographs
+from gcnv2_ros.weights import load_weights
+
+_WINDOW = (3, 3)
+_LARGEST_MOVE = 2.0
+_STOP = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 20, 0.03)
+_CORNER_QUALITY = 1e-3
+_CORNER_DISTANCE = 6.0
+
+Image = NDArray[np.uint8]
+Extract = Callable[[Image], Features]
+
+
+def move_to_corners(image: Image, uv: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Positions (N, 2) moved to the corners beside them; those whose corner is far away stay."""
+    if not len(uv):
+        return uv
+    moved = cv2.cornerSubPix(image, uv.reshape(-1, 1, 2).copy(), _WINDOW, (-1, -1), _STOP).reshape(-1, 2)
+    near = np.linalg.norm(moved - uv, axis=1) <= _LARGEST_MOVE
+    return np.where(near[:, None], moved, uv).astype(np.float32)
+
+
+def describe(
+    options: ExtractorOptions, size: tuple[int, int], detect: Callable[[Image], NDArray[np.float32]]
+) -> Extract:
+    """An extractor of the network's descriptors at the positions that `detect` finds in an image."""
+    weights = load_weights(options.weights, model=options.model)
+    runtime = create_runtime(options, weights)
+    sample = sampler_of(weights, runtime.stride)
+
+    def extract(image: Image) -> Features:
+        height, width = image.shape
+        geometry = InputGeometry.of((width, height), size, runtime.stride)
+        dense = runtime.infer(network_input([image], [geometry])).descriptors[0]
+        uv = detect(image)
+        packed = pack_descriptors(sample(dense, geometry.to_network(uv).astype(np.float32)))
+        return Features(uv, np.ones(len(uv), np.float32), packed, (width, height))
+
+    return extract
+
+
+def contenders(model: str, size: tuple[int, int], budget: int) -> dict[str, Extract]:
+    """The ways to find keypoints that are compared, by name."""
+    options = ExtractorOptions(model=model, input_width=size[0], input_height=size[1])
+    decode = DecodeOptions(max_keypoints=budget, score_threshold=0.0)
+    network = create_extractor(options, decode)
+    whole = create_extractor(options, replace(decode, subpixel=False))
+
+    def moved(image: Image) -> Features:
+        features = network.extract(image)
+        return replace(features, uv=move_to_corners(image, features.uv))
+
+    def corners(image: Image) -> NDArray[np.float32]:
+        found = cv2.goodFeaturesToTrack(image, budget, _CORNER_QUALITY, _CORNER_DISTANCE)
+        return move_to_corners(image, np.reshape([] if found is None else found, (-1, 2)).astype(np.float32))
+
+    return {
+        "network": network.extract,
+        "whole pixels": whole.extract,
+        "moved to corners": moved,
+        "shi_tomasi": describe(options, size, corners),
+    }
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run, print a table, write the JSON."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pictures", required=True, help="folder of photographs")
+    parser.add_argument("--pairs", type=int, default=60)
+    parser.add_argument("--model", default="gcnv2_tiny")
+    parser.add_argument("--sizes", nargs="+", default=["640x480", "320x240"], metavar="WxH")
+    parser.add_argument("--budgets", nargs="+", type=int, default=[500, 1000])
+    parser.add_argument("--out", type=Path, default=None, metavar="FILE.json")
+    chosen = parser.parse_args(arguments)
+    report: dict[str, Any] = {}
+    try:
+        pictures = find_photographs(chosen.pictures)
+        pairs = synthetic_pairs(pictures, count=chosen.pairs, seed=7)
+        for size in map(parse_size, chosen.sizes):
+            for budget in chosen.budgets:
+                for name, extract in contenders(chosen.model, size, budget).items():
+                    scores = score_pairs(extract, pairs, estimate=False)
+                    accuracy = bootstrap_mean([score.accuracy[0] for score in scores])
+                    repeatability = float(np.mean([score.repeatability for score in scores]))
+                    key = f"{size[0]}x{size[1]}, {budget} keypoints, {name}"
+                    report[key] = {"mma3": vars(accuracy), "repeatability": repeatability}
+                    print(f"{key}: MMA@3 {accuracy.mean:.3f}, repeatability {repeatability:.3f}", flush=True)
+    except GCNv2Error as error:
+        print(error, file=sys.stderr)
+        return 1
+    if chosen.out is not None:
+        atomic_write(chosen.out, (json.dumps(report, indent=1) + "\n").encode())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
