@@ -28,23 +28,39 @@ from .validation import CANDIDATES, INPUT_SIZES, Validation, extractor_of
 _KEYPOINTS_AT_THRESHOLD = {(640, 480): 1000, (320, 240): 500}
 _THRESHOLD_PICTURES = 40
 _SMOOTHINGS = (0.0, 0.7, 1.0, 1.3, 1.6, 2.0)
+# As shares of the distance that training keeps. Close peaks may differ by a pixel from view to view, and a smaller
+# input shows the same scene with fewer pixels. Lower ones would be matched better still, and be worth less: such
+# keypoints crowd together.
+_LEAST_RADIUS = {(640, 480): 0.75, (320, 240): 0.5}
 
 
 def recommend_decoding(
-    network: FeatureNetwork, pictures: Sequence[Path], *, radii: Sequence[int], sampling: Sampling
+    network: FeatureNetwork, pictures: Sequence[Path], *, apart: int, sampling: Sampling
 ) -> tuple[dict[str, int], dict[str, float]]:
     """How the score map is read so that the validation pairs are matched most accurately.
+
+    Parameters
+    ----------
+    network
+        Without normalisation.
+    pictures
+        Set aside from training.
+    apart
+        How many pixels training keeps keypoints apart. It is the largest radius that is tried.
+    sampling
+        How the network was trained to be read.
 
     Returns
     -------
     nms_radius : dict
-        The best of `radii`, per input size.
+        The best radius per input size.
     smoothing : dict
         The best smoothing with it, per input size.
     """
     validation = Validation(list(pictures), sampling=sampling)
     nms_radius, smoothing = {}, {}
     for size in INPUT_SIZES:
+        radii = range(max(round(_LEAST_RADIUS[size] * apart), 1), max(apart, 1) + 1)
         accuracy = validation.accuracy_by_decoding(network, size, radii=radii, smoothings=_SMOOTHINGS)
         name = f"{size[0]}x{size[1]}"
         nms_radius[name], smoothing[name] = max(accuracy, key=lambda choice: (accuracy[choice], *choice))
@@ -139,13 +155,11 @@ def export_run(
         "torch": torch.__version__,
         "note": note,
     }
-    # Training keeps keypoints so far apart; close peaks may differ by a pixel from view to view.
     apart = round(config.target.suppression)
     nms_radius = {f"{width}x{height}": apart for width, height in INPUT_SIZES}
     smoothing: dict[str, float] = {}
     if pictures:
-        radii = range(max(apart - 2, 1), apart + 1)
-        nms_radius, smoothing = recommend_decoding(network, pictures, radii=radii, sampling=config.loss.sampling)
+        nms_radius, smoothing = recommend_decoding(network, pictures, apart=apart, sampling=config.loss.sampling)
     metadata = WeightsMetadata(
         model=config.model,
         sampling=config.loss.sampling,
