@@ -46,6 +46,7 @@ def test_shipped_files_are_whole_small_and_say_how_they_were_made(model: str) ->
     weights = load_weights("default", model=model)
     assert weights.metadata.sampling == "learned"
     assert set(weights.metadata.score_thresholds) == set(weights.metadata.smoothing) == {"640x480", "320x240"}
+    assert weights.metadata.nms_radius
     assert weights.metadata.licence == "Apache-2.0"
     training = weights.metadata.training
     assert training["steps"] > 0

@@ -21,7 +21,7 @@ from gcnv2_ros.sequences import ImageSequence, RoomOptions, SyntheticRoom
 from gcnv2_ros.training.checkpoint import CheckpointError, load_checkpoint
 from gcnv2_ros.training.config import TrainingConfig, config_from_dict
 from gcnv2_ros.training.correspondence import sample_correspondences
-from gcnv2_ros.training.export import average_weights, export_run
+from gcnv2_ros.training.export import average_weights, export_run, recommend_decoding, recommend_thresholds
 from gcnv2_ros.training.geometric import GeometricPairs
 from gcnv2_ros.training.loop import StepReport, Trainer
 from gcnv2_ros.training.pairs import HomographyPairs, PairDataset
@@ -355,6 +355,22 @@ def test_several_checkpoints_are_exported_as_their_mean(prepared: Path, tmp_path
         torch.testing.assert_close(mean, (first + last) / 2, atol=1e-3, rtol=0)
     with pytest.raises(CheckpointError, match=r"never\.pt"):
         export_run(tmp_path, tmp_path / "x.safetensors", checkpoints=["last.pt", "never.pt"])
+
+
+def test_decoding_is_recommended_by_what_matches_best_at_each_size(photographs: Path) -> None:
+    network = create_network("gcnv2_tiny")
+    network.load_state_dict(load_weights("default", model="gcnv2_tiny").state_dict)
+    pictures = find_photographs(photographs)
+    radius, smoothing = recommend_decoding(network, pictures, apart=4, sampling="bicubic", pairs=1)
+    assert radius["640x480"] in (3, 4)
+    tried = Validation(pictures, count=1, sampling="bicubic").accuracy_by_decoding(
+        network, (320, 240), radii=(2, 3, 4), smoothings=(0.0, 0.7, 1.0, 1.3, 1.6, 2.0)
+    )
+    assert len(set(tried.values())) > 3
+    assert tried[radius["320x240"], smoothing["320x240"]] == max(tried.values())
+    thresholds = recommend_thresholds(network, pictures, radius, smoothing)
+    assert set(thresholds) == set(radius) == set(smoothing) == {"640x480", "320x240"}
+    assert all(0 < threshold < 1 for threshold in thresholds.values())
 
 
 def test_an_empty_folder_is_named(tmp_path: Path) -> None:

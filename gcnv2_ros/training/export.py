@@ -35,7 +35,7 @@ _LEAST_RADIUS = {(640, 480): 0.75, (320, 240): 0.5}
 
 
 def recommend_decoding(
-    network: FeatureNetwork, pictures: Sequence[Path], *, apart: int, sampling: Sampling
+    network: FeatureNetwork, pictures: Sequence[Path], *, apart: int, sampling: Sampling, pairs: int = 24
 ) -> tuple[dict[str, int], dict[str, float]]:
     """How the score map is read so that the validation pairs are matched most accurately.
 
@@ -49,6 +49,8 @@ def recommend_decoding(
         How many pixels training keeps keypoints apart. It is the largest radius that is tried.
     sampling
         How the network was trained to be read.
+    pairs
+        How many pairs are matched.
 
     Returns
     -------
@@ -57,7 +59,7 @@ def recommend_decoding(
     smoothing : dict
         The best smoothing with it, per input size.
     """
-    validation = Validation(list(pictures), sampling=sampling)
+    validation = Validation(list(pictures), count=pairs, sampling=sampling)
     nms_radius, smoothing = {}, {}
     for size in INPUT_SIZES:
         radii = range(max(round(_LEAST_RADIUS[size] * apart), 1), max(apart, 1) + 1)
