@@ -51,7 +51,9 @@ def random_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
         else:
             value.zero_()
     path = tmp_path_factory.mktemp("weights") / "random.safetensors"
-    save_weights(path, state, WeightsMetadata(MODEL, score_thresholds={"320x240": 0.5}), dtype=torch.float32)
+    size = "320x240"
+    metadata = WeightsMetadata(MODEL, score_thresholds={size: 0.5}, smoothing={size: 0.0}, nms_radius={size: 4})
+    save_weights(path, state, metadata, dtype=torch.float32)
     return path
 
 
@@ -521,6 +523,7 @@ def test_an_exported_file_runs_elsewhere_and_says_what_it_is(
     assert info["weights_sha256"] == weights.sha256
     assert (info["sampling"], info["bit_order"], info["stride"]) == ("half_pixel", "msb_first", 16)
     assert info["score_thresholds"] == {"320x240": 0.5}
+    assert (info["smoothing"], info["nms_radius"], info["candidates"]) == ({"320x240": 0.0}, {"320x240": 4}, "all")
     assert info["input_size"] == ([sizes[0][2], sizes[0][1]] if arguments else None)
     reference = runtime_of("torch", weights)
     for count, height, width in sizes:
