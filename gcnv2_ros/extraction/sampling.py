@@ -22,7 +22,7 @@ PHASES = 32
 """A learned kernel is tabulated for so many places between two cells; a place takes the nearest."""
 
 _CELLS_AT_ONCE = 1024
-_PRODUCTS_AT_ONCE = 2**17
+_PRODUCTS_AT_ONCE = 2**18
 _STEPS = np.arange(-1, 3)
 
 
@@ -55,14 +55,15 @@ def mix(sampled: NDArray[np.float32], mixing: NDArray[np.float32]) -> NDArray[np
         float32 (N, C): each block of channels, and that block multiplied by its matrix.
     """
     mixed = np.empty_like(sampled)
+    # What is kept of each channel and what is added to it come out of one product.
+    matrices = mixing + np.eye(mixing.shape[1], dtype=np.float32)
     # Few at a time: for larger matrices BLAS wakes threads, which then wait busily, for milliseconds, on the cores that
     # the network wants.
     step = max(1, _PRODUCTS_AT_ONCE // mixing[0].size)
     for start in range(0, len(sampled), step):
         part = slice(start, start + step)
         blocks, target = (channels[part].reshape(-1, *mixing.shape[:2]).swapaxes(0, 1) for channels in (sampled, mixed))
-        np.matmul(blocks, mixing, out=target)
-    mixed += sampled
+        np.matmul(blocks, matrices, out=target)
     return mixed
 
 
