@@ -125,7 +125,8 @@ def export_run(
     target
         The ``.safetensors`` file to write.
     checkpoints
-        Names in `folder`, or paths from there; of several the mean of their moving averages is written, under the record of the last.
+        Names in `folder`, or paths from there; of several the mean of their moving averages is written, under the
+        record of the last.
     note
         A sentence for the record.
 
