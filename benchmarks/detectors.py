@@ -14,6 +14,7 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,11 +26,11 @@ from numpy.typing import NDArray
 from gcnv2_ros.cli.common import parse_size
 from gcnv2_ros.errors import GCNv2Error
 from gcnv2_ros.evaluation.bootstrap import bootstrap_mean
-from gcnv2_ros.evaluation.homography import score_pairs, synthetic_pairs
-from gcnv2_ros.extraction import DecodeOptions, ExtractorOptions, create_extractor
+from gcnv2_ros.evaluation.homography import HomographyPair, score_pairs, synthetic_pairs
+from gcnv2_ros.extraction import DecodeOptions, Extractor, ExtractorOptions, create_extractor
 from gcnv2_ros.extraction.preprocess import InputGeometry, network_input
-from gcnv2_ros.extraction.runtimes import create_runtime
-from gcnv2_ros.extraction.sampling import sampler_of
+from gcnv2_ros.extraction.runtimes import Runtime, create_runtime
+from gcnv2_ros.extraction.sampling import Sampler, sampler_of
 from gcnv2_ros.features import Features, pack_descriptors
 from gcnv2_ros.files import atomic_write
 from gcnv2_ros.training.pictures import find_photographs
@@ -55,12 +56,9 @@ def move_to_corners(image: Image, uv: NDArray[np.float32]) -> NDArray[np.float32
 
 
 def describe(
-    options: ExtractorOptions, size: tuple[int, int], detect: Callable[[Image], NDArray[np.float32]]
+    runtime: Runtime, sample: Sampler, size: tuple[int, int], detect: Callable[[Image], NDArray[np.float32]]
 ) -> Extract:
     """An extractor of the network's descriptors at the positions that `detect` finds in an image."""
-    weights = load_weights(options.weights, model=options.model)
-    runtime = create_runtime(options, weights)
-    sample = sampler_of(weights, runtime.stride)
 
     def extract(image: Image) -> Features:
         height, width = image.shape
@@ -73,15 +71,22 @@ def describe(
     return extract
 
 
-def contenders(model: str, size: tuple[int, int], budget: int) -> dict[str, Extract]:
+def contenders(
+    extractor: Extractor, runtime: Runtime, sample: Sampler, size: tuple[int, int], budget: int
+) -> dict[str, Extract]:
     """The ways to find keypoints that are compared, by name."""
-    options = ExtractorOptions(model=model, input_width=size[0], input_height=size[1])
     decode = DecodeOptions(max_keypoints=budget, score_threshold=0.0)
-    network = create_extractor(options, decode)
-    whole = create_extractor(options, replace(decode, subpixel=False))
+
+    def network(image: Image) -> Features:
+        extractor.decode_options = decode
+        return extractor.extract(image)
+
+    def whole(image: Image) -> Features:
+        extractor.decode_options = replace(decode, subpixel=False)
+        return extractor.extract(image)
 
     def moved(image: Image) -> Features:
-        features = network.extract(image)
+        features = network(image)
         return replace(features, uv=move_to_corners(image, features.uv))
 
     def corners(image: Image) -> NDArray[np.float32]:
@@ -89,11 +94,31 @@ def contenders(model: str, size: tuple[int, int], budget: int) -> dict[str, Extr
         return move_to_corners(image, np.reshape([] if found is None else found, (-1, 2)).astype(np.float32))
 
     return {
-        "network": network.extract,
-        "whole pixels": whole.extract,
+        "network": network,
+        "whole pixels": whole,
         "moved to corners": moved,
-        "shi_tomasi": describe(options, size, corners),
+        "shi_tomasi": describe(runtime, sample, size, corners),
     }
+
+
+def compare(
+    model: str, size: tuple[int, int], budgets: Sequence[int], pairs: Sequence[HomographyPair]
+) -> dict[str, Any]:
+    """Scores by budget and contender, printed as they come."""
+    options = ExtractorOptions(model=model, input_width=size[0], input_height=size[1])
+    weights = load_weights(options.weights, model=model)
+    report = {}
+    with create_extractor(options) as extractor, closing(create_runtime(options, weights)) as runtime:
+        sample = sampler_of(weights, runtime.stride)
+        for budget in budgets:
+            for name, extract in contenders(extractor, runtime, sample, size, budget).items():
+                scores = score_pairs(extract, pairs, estimate=False)
+                accuracy = bootstrap_mean([score.accuracy[0] for score in scores])
+                repeatability = float(np.mean([score.repeatability for score in scores]))
+                key = f"{size[0]}x{size[1]}, {budget} keypoints, {name}"
+                report[key] = {"mma3": vars(accuracy), "repeatability": repeatability}
+                print(f"{key}: MMA@3 {accuracy.mean:.3f}, repeatability {repeatability:.3f}", flush=True)
+    return report
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -108,22 +133,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = parser.parse_args(arguments)
     report: dict[str, Any] = {}
     try:
-        pictures = find_photographs(chosen.pictures)
-        pairs = synthetic_pairs(pictures, count=chosen.pairs, seed=7)
+        pairs = synthetic_pairs(find_photographs(chosen.pictures), count=chosen.pairs, seed=7)
         for size in map(parse_size, chosen.sizes):
-            for budget in chosen.budgets:
-                for name, extract in contenders(chosen.model, size, budget).items():
-                    scores = score_pairs(extract, pairs, estimate=False)
-                    accuracy = bootstrap_mean([score.accuracy[0] for score in scores])
-                    repeatability = float(np.mean([score.repeatability for score in scores]))
-                    key = f"{size[0]}x{size[1]}, {budget} keypoints, {name}"
-                    report[key] = {"mma3": vars(accuracy), "repeatability": repeatability}
-                    print(f"{key}: MMA@3 {accuracy.mean:.3f}, repeatability {repeatability:.3f}", flush=True)
+            report |= compare(chosen.model, size, chosen.budgets, pairs)
     except GCNv2Error as error:
-        print(error, file=sys.stderr)
-        return 1
+        parser.error(str(error))
     if chosen.out is not None:
-        atomic_write(chosen.out, (json.dumps(report, indent=1) + "\n").encode())
+        atomic_write(chosen.out, json.dumps(report, indent=1))
     return 0
 
 
