@@ -16,7 +16,7 @@ from ..extraction import DecodeOptions, Extractor, ExtractorOptions, create_extr
 from ..extraction.network import NetworkExtractor
 from ..extraction.runtimes import RawFeatures, Runtime, create_runtime
 from ..networks.common import FeatureNetwork
-from ..weights import Candidates, Sampling, Weights, WeightsMetadata
+from ..weights import Candidates, Sampling, Weights, WeightsMetadata, size_key
 from .trainable import released_state
 
 INPUT_SIZES = ((640, 480), (320, 240))
@@ -152,7 +152,7 @@ class Validation:
                 extractor = create_extractor(options, self._decode)
             else:
                 extractor = extractor_of(network, options, self._decode, sampling=self._sampling)
-            suffix = f"{size[0]}x{size[1]}"
+            suffix = size_key(*size)
             with extractor:
                 for name in self.pairs:
                     scores = self._scores(extractor, name)

@@ -140,8 +140,13 @@ class WeightsMetadata:
             raise WeightsError(f"weights metadata that cannot be read ({error!r})") from error
 
 
+def size_key(width: int, height: int) -> str:
+    """How recommendations name a network input size: ``640x480``."""
+    return f"{width}x{height}"
+
+
 def _of_nearest_size(values: Mapping[str, Value], width: int, height: int) -> Value | None:
-    exact = values.get(f"{width}x{height}")
+    exact = values.get(size_key(width, height))
     if exact is not None or not values:
         return exact
     area = math.log(width * height)
