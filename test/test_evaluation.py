@@ -192,6 +192,7 @@ def test_frontends_are_read_from_text() -> None:
     for wrong, message in (
         ("orb@320", "@WIDTHxHEIGHT"),
         ("orb@", "@WIDTHxHEIGHT"),
+        ("orb@0x240", "@WIDTHxHEIGHT"),
         ("orb@320x240@x", "@WIDTHxHEIGHT"),
         ("orb@1x1@1x1@1x1", "at most two"),
     ):

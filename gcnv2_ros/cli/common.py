@@ -6,6 +6,8 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
+from ..image_size import read_size
+
 if TYPE_CHECKING:
     from ..extraction import DecodeOptions, ExtractorOptions
 
@@ -62,7 +64,7 @@ def parse_size(text: str) -> tuple[int, int]:
 
     if not text:
         return (0, 0)
-    width, _, height = text.partition("x")
-    if not (width.isdecimal() and height.isdecimal()):
+    size = read_size(text)
+    if size is None:
         raise ExtractionError(f"a size is written as WIDTHxHEIGHT, e.g. 320x240, got {text!r}")
-    return int(width), int(height)
+    return size

@@ -6,6 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..extraction import DecodeOptions, Extractor, ExtractorOptions, create_extractor
+from ..image_size import read_size
 from .homography import EvaluationError
 from .small_camera import SmallCamera
 
@@ -57,7 +58,7 @@ def parse_frontend(text: str, *, threads: int = 0) -> Frontend:
 
 
 def _parse_size(size: str, text: str) -> tuple[int, int]:
-    width, _, height = size.partition("x")
-    if not (width.isdecimal() and height.isdecimal()):
+    read = read_size(size)
+    if read is None:
         raise EvaluationError(f"the frontend {text!r} has the size @{size}; expected @WIDTHxHEIGHT, e.g. @320x240")
-    return int(width), int(height)
+    return read

@@ -16,8 +16,9 @@ import torch
 from torch import Tensor
 
 from ..extraction import DecodeOptions, ExtractorOptions
+from ..image_size import size_text
 from ..networks.common import FeatureNetwork
-from ..weights import Sampling, WeightsMetadata, save_weights, size_key
+from ..weights import Sampling, WeightsMetadata, save_weights
 from .checkpoint import load_checkpoint
 from .config import config_from_dict
 from .fold import fold_normalisation
@@ -64,7 +65,7 @@ def recommend_decoding(
     for size in INPUT_SIZES:
         radii = range(max(round(_LEAST_RADIUS[size] * apart), 1), max(apart, 1) + 1)
         accuracy = validation.accuracy_by_decoding(network, size, radii=radii, smoothings=_SMOOTHINGS)
-        name = size_key(*size)
+        name = size_text(*size)
         nms_radius[name], smoothing[name] = max(accuracy, key=lambda choice: (accuracy[choice], *choice))
     return nms_radius, smoothing
 
@@ -79,7 +80,7 @@ def recommend_thresholds(
     """
     thresholds = {}
     for size in INPUT_SIZES:
-        wanted, name = _KEYPOINTS_AT_THRESHOLD[size], size_key(*size)
+        wanted, name = _KEYPOINTS_AT_THRESHOLD[size], size_text(*size)
         options = ExtractorOptions(model=network.name, input_width=size[0], input_height=size[1])
         decode = DecodeOptions(
             max_keypoints=wanted,
@@ -159,7 +160,7 @@ def export_run(
         "note": note,
     }
     apart = round(config.target.suppression)
-    nms_radius = {size_key(*size): apart for size in INPUT_SIZES}
+    nms_radius = {size_text(*size): apart for size in INPUT_SIZES}
     smoothing: dict[str, float] = {}
     if pictures:
         nms_radius, smoothing = recommend_decoding(network, pictures, apart=apart, sampling=config.loss.sampling)

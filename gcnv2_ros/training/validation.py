@@ -15,8 +15,9 @@ from ..evaluation.homography import HomographyPair, HomographyScores, SyntheticO
 from ..extraction import DecodeOptions, Extractor, ExtractorOptions, create_extractor
 from ..extraction.network import NetworkExtractor
 from ..extraction.runtimes import RawFeatures, Runtime, create_runtime
+from ..image_size import size_text
 from ..networks.common import FeatureNetwork
-from ..weights import Candidates, Sampling, Weights, WeightsMetadata, size_key
+from ..weights import Candidates, Sampling, Weights, WeightsMetadata
 from .trainable import released_state
 
 INPUT_SIZES = ((640, 480), (320, 240))
@@ -152,7 +153,7 @@ class Validation:
                 extractor = create_extractor(options, self._decode)
             else:
                 extractor = extractor_of(network, options, self._decode, sampling=self._sampling)
-            suffix = size_key(*size)
+            suffix = size_text(*size)
             with extractor:
                 for name in self.pairs:
                     scores = self._scores(extractor, name)

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from .learned_sampling import KERNEL_NAME, MIXING_NAME, LearnedSampling, take_learned_sampling
-from .metadata import Candidates, Sampling, WeightsError, WeightsMetadata, size_key
+from .metadata import Candidates, Sampling, WeightsError, WeightsMetadata
 from .store import Weights, convert_weights, load_weights, save_weights, shipped_models
 
 __all__ = [
@@ -20,6 +20,5 @@ __all__ = [
     "load_weights",
     "save_weights",
     "shipped_models",
-    "size_key",
     "take_learned_sampling",
 ]

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, TypeVar, get_args
 
 from ..errors import GCNv2Error
+from ..image_size import read_size, size_text
 
 Sampling = Literal["bicubic", "half_pixel", "learned", "legacy"]
 Candidates = Literal["peaks", "all"]
@@ -140,13 +141,8 @@ class WeightsMetadata:
             raise WeightsError(f"weights metadata that cannot be read ({error!r})") from error
 
 
-def size_key(width: int, height: int) -> str:
-    """How recommendations name a network input size: ``640x480``."""
-    return f"{width}x{height}"
-
-
 def _of_nearest_size(values: Mapping[str, Value], width: int, height: int) -> Value | None:
-    exact = values.get(size_key(width, height))
+    exact = values.get(size_text(width, height))
     if exact is not None or not values:
         return exact
     area = math.log(width * height)
@@ -154,7 +150,7 @@ def _of_nearest_size(values: Mapping[str, Value], width: int, height: int) -> Va
 
 
 def _parse_size(size: str) -> tuple[int, int]:
-    width, separator, height = size.partition("x")
-    if not (separator and width.isdecimal() and height.isdecimal() and int(width) and int(height)):
+    read = read_size(size)
+    if read is None:
         raise WeightsError(f"an input size is written as WIDTHxHEIGHT, e.g. 320x240, got {size!r}")
-    return int(width), int(height)
+    return read
