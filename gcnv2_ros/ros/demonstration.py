@@ -73,6 +73,7 @@ class _Preloaded(Sequence):
     def __init__(self, sequence: Sequence, frames: list[Frame]) -> None:
         self.name = sequence.name
         self.camera = sequence.camera
+        self.right_camera = sequence.right_camera
         self._frames = frames
 
     def __len__(self) -> int:
@@ -146,7 +147,7 @@ def _play(
     say: Callable[[str], None],
 ) -> Demonstration:
     context = Context()
-    rclpy.init(context=context, domain_id=domain)
+    rclpy.init(args=[], context=context, domain_id=domain)
     executor = SingleThreadedExecutor(context=context)
     try:
         node = rclpy.create_node("gcnv2_demo", context=context)
