@@ -405,6 +405,23 @@ def test_the_command_line_goes_from_pictures_to_weights_that_extract(photographs
         assert features.descriptors.shape == (len(features), 32)
 
 
+def test_a_teacher_gives_the_keypoints_above_the_threshold_asked_for(
+    photographs: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    lowest = {}
+    for threshold in (0.02, 0.2):
+        folder = tmp_path / str(threshold)
+        teacher = ["--teacher", "gcnv2_tiny", "--teacher-threshold", str(threshold)]
+        assert main(["train-prepare", str(photographs), str(folder), "--stage", "whole", *teacher]) == 0
+        lowest[threshold] = min(float(scores.min()) for scores in (p.scores for p in load_pictures(folder)))
+        assert f"score from {threshold}" in json.loads((folder / "prepared.json").read_text())["teacher"]
+    assert 0.02 <= lowest[0.02] < 0.1
+    assert 0.2 <= lowest[0.2] < 0.3
+    capsys.readouterr()
+    assert main(["train-prepare", str(photographs), str(tmp_path / "x"), "--teacher-threshold", "0.1"]) == 1
+    assert "shi_tomasi has none" in capsys.readouterr().err
+
+
 def test_a_configuration_without_pictures_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     config = tmp_path / "config.yaml"
     config.write_text("seed: 1\n")

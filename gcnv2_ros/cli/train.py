@@ -34,6 +34,9 @@ def add_parsers(subparsers: Any) -> None:
         "--teacher", default="shi_tomasi", help="shi_tomasi, or an extractor's model (default: %(default)s)"
     )
     prepare.add_argument("--teacher-weights", default="default", help="weights of the teacher")
+    prepare.add_argument(
+        "--teacher-threshold", type=float, default=None, help="lowest score of a keypoint (default: the teacher's own)"
+    )
     prepare.add_argument("--short-side", type=int, default=512, help="shorter side of a picture (default: %(default)s)")
     prepare.add_argument(
         "--stage",
@@ -90,20 +93,23 @@ def run_prepare(arguments: argparse.Namespace) -> None:
     from ..extraction import DecodeOptions, ExtractorOptions, create_extractor
     from ..files import atomic_write
     from ..training.corpus import corpus_summary
-    from ..training.pictures import find_photographs, prepare_pictures
+    from ..training.pictures import TrainingDataError, find_photographs, prepare_pictures
     from ..training.targets import shi_tomasi_corners
 
     photographs = find_photographs(arguments.photographs, split="train", categories=arguments.category)
     if arguments.threads:
         cv2.setNumThreads(arguments.threads)
+    threshold = arguments.teacher_threshold
     if arguments.teacher == "shi_tomasi":
+        if threshold is not None:
+            raise TrainingDataError("--teacher-threshold is for a teacher that is an extractor; shi_tomasi has none")
         detect: Any = shi_tomasi_corners
         teacher = "shi_tomasi"
     else:
         options = ExtractorOptions(
             model=arguments.teacher, weights=arguments.teacher_weights, threads=arguments.threads
         )
-        extractor = create_extractor(options, DecodeOptions(max_keypoints=4000))
+        extractor = create_extractor(options, DecodeOptions(max_keypoints=4000, score_threshold=threshold))
 
         def teach(image: Any) -> Any:
             features = extractor.extract(image)
@@ -111,6 +117,8 @@ def run_prepare(arguments: argparse.Namespace) -> None:
 
         detect = teach
         teacher = f"{arguments.teacher} {extractor.info.weights_sha256}"
+        # Left out where it is not given, so that folders of before can be gone on with.
+        teacher += "" if threshold is None else f", score from {threshold:g}"
     with tqdm(total=None, unit="picture", disable=not sys.stderr.isatty()) as bar:
 
         def progress(done: int, total: int) -> None:
