@@ -57,6 +57,9 @@ def mix(sampled: NDArray[np.float32], mixing: NDArray[np.float32]) -> NDArray[np
     mixed = np.empty_like(sampled)
     # What is kept of each channel and what is added to it come out of one product.
     matrices = mixing + np.eye(mixing.shape[1], dtype=np.float32)
+    if (loops := kernels.compiled()) is not None and mixing.shape[1] == loops.MIXED_BLOCK:
+        loops.mix(np.ascontiguousarray(sampled), matrices, mixed)
+        return mixed
     # Few at a time: for larger matrices BLAS wakes threads, which then wait busily, for milliseconds, on the cores that
     # the network wants.
     step = max(1, _PRODUCTS_AT_ONCE // mixing[0].size)
