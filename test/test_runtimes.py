@@ -554,7 +554,7 @@ def test_an_exported_file_says_how_learned_sampling_reads_its_descriptors(weight
     ("arguments", "message"),
     [
         (("--input-size", "322x243"), "got 322x243; export 336x256 and pad the image"),
-        (("--input-size", "0x0"), "positive multiple of 16"),
+        (("--input-size", "0x0"), "both at least 1, e.g. 320x240, got '0x0'"),
         (("--input-size", "320"), "WIDTHxHEIGHT"),
         (("--input-size", "320x240", "--batch", "0"), "batch must be at least 1, got 0"),
         (("--batch", "2"), "a batch of 2 needs an input size"),

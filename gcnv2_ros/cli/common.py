@@ -66,5 +66,5 @@ def parse_size(text: str) -> tuple[int, int]:
         return (0, 0)
     size = read_size(text)
     if size is None:
-        raise ExtractionError(f"a size is written as WIDTHxHEIGHT, e.g. 320x240, got {text!r}")
+        raise ExtractionError(f"a size is written as WIDTHxHEIGHT, both at least 1, e.g. 320x240, got {text!r}")
     return size
