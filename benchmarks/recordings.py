@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gcnv2_ros.depth import sample_depth
 from gcnv2_ros.errors import GCNv2Error
@@ -49,6 +50,11 @@ def mode_of(sequence: Sequence, frame: Frame) -> str:
     raise SequenceError(f"{sequence.name} has neither depth images nor a right camera")
 
 
+def percentiles(values: NDArray[np.floating], *levels: float) -> list[float]:
+    """`numpy.percentile` of each level; NaN where there is no value."""
+    return np.percentile(values, levels).tolist() if len(values) else [float("nan")] * len(levels)
+
+
 def against_depth_images(frames: SequenceOf[Frame], features: dict[int, Features]) -> dict[str, Any]:
     """How often the depth image has a value at a keypoint, and how far the keypoint's depth is from that value."""
     present, errors = [], []
@@ -58,11 +64,12 @@ def against_depth_images(frames: SequenceOf[Frame], features: dict[int, Features
         found = features[frame.index]
         # The pixel's own value, whatever lies around it.
         value = sample_depth(frame.depth, found.uv, found.image_size, edge=np.inf)
-        present.append(np.isfinite(value).mean())
+        present.append(np.isfinite(value))
         errors.append(np.abs(found.depth - value)[np.isfinite(found.depth)])
+    (largest,) = percentiles(np.concatenate(errors), 100)
     return {
-        "depth image has a value": float(np.mean(present)),
-        "largest difference from it (m)": float(np.concatenate(errors).max()),
+        "depth image has a value": float(np.concatenate(present).mean()),
+        "largest difference from it (m)": largest,
     }
 
 
@@ -80,8 +87,8 @@ def between_frames(features: dict[int, Features]) -> dict[str, Any]:
         known = np.isfinite(depth_a) & np.isfinite(depth_b)
         differences.append(np.abs(depth_b - depth_a)[known] / depth_a[known])
     relative = np.concatenate(differences) if differences else np.zeros(0)
-    median, p99 = np.percentile(relative, [50, 99]) if len(relative) else (np.nan, np.nan)
-    return {"depth difference, median": float(median), "depth difference, p99": float(p99), "compared": len(relative)}
+    median, p99 = percentiles(relative, 50, 99)
+    return {"depth difference, median": median, "depth difference, p99": p99, "compared": len(relative)}
 
 
 def measure(sequence: Sequence, frames: list[Frame], *, parameters: SequenceOf[str], rate: float) -> dict[str, Any]:
@@ -100,14 +107,12 @@ def measure(sequence: Sequence, frames: list[Frame], *, parameters: SequenceOf[s
     if not features:
         raise GCNv2Error(f"the node answered none of {len(frames)} frames of {sequence.name}")
     depths = np.concatenate([found.depth for found in features.values()])
-    known = depths[np.isfinite(depths)]
-    low, high = np.percentile(known, [5, 95]) if len(known) else (np.nan, np.nan)
     report = {
         "frames": len(frames),
         "answered": len(features),
         "keypoints, median": float(np.median([len(found) for found in features.values()])),
         "with depth": float(np.isfinite(depths).mean()),
-        "depth, 5% and 95% (m)": [float(low), float(high)],
+        "depth, 5% and 95% (m)": percentiles(depths[np.isfinite(depths)], 5, 95),
     }
     return report | (against_depth_images(frames, features) if mode == "rgbd" else between_frames(features))
 

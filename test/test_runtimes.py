@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from gcnv2_ros.cli.main import main
 from gcnv2_ros.errors import MissingDependencyError
 from gcnv2_ros.extraction import DecodeOptions, ExtractionError, Extractor, ExtractorOptions, create_extractor
-from gcnv2_ros.extraction.export import cache_folder
+from gcnv2_ros.extraction.export import cache_folder, export_onnx
 from gcnv2_ros.extraction.runtimes import AUTO_ORDER, Runtime, create_runtime
 from gcnv2_ros.features import Features
 from gcnv2_ros.files import sha256_of
@@ -570,6 +570,13 @@ def test_an_export_that_makes_no_sense_is_refused(
     target = tmp_path / "network.onnx"
     assert main(["export", MODEL, str(target), "--weights", str(random_weights), *arguments]) == 1
     assert message in capsys.readouterr().err
+    assert not target.exists()
+
+
+def test_an_export_of_no_pixels_is_refused(random_weights: Path, tmp_path: Path) -> None:
+    target = tmp_path / "network.onnx"
+    with pytest.raises(ExtractionError, match="positive multiple of 16"):
+        export_onnx(target, MODEL, load_weights(random_weights, model=MODEL), input_size=(0, 0))
     assert not target.exists()
 
 

@@ -413,7 +413,7 @@ def test_a_teacher_gives_the_keypoints_above_the_threshold_asked_for(
         folder = tmp_path / str(threshold)
         teacher = ["--teacher", "gcnv2_tiny", "--teacher-threshold", str(threshold)]
         assert main(["train-prepare", str(photographs), str(folder), "--stage", "whole", *teacher]) == 0
-        lowest[threshold] = min(float(scores.min()) for scores in (p.scores for p in load_pictures(folder)))
+        lowest[threshold] = min(float(picture.scores.min()) for picture in load_pictures(folder))
         assert f"score from {threshold}" in json.loads((folder / "prepared.json").read_text())["teacher"]
     assert 0.02 <= lowest[0.02] < 0.1
     assert 0.2 <= lowest[0.2] < 0.3
