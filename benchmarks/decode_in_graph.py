@@ -198,7 +198,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     report: dict[str, Any] = {"machine": describe_machine(), "weights_sha256": weights.sha256, "runs": []}
     for size in map(parse_size, chosen.sizes):
         settings = decode_settings(
-            DecodeOptions(max_keypoints=chosen.budget, smoothing=0.0, candidates="all"), weights.metadata, size
+            DecodeOptions(max_keypoints=chosen.budget, detector="network", smoothing=0.0, candidates="all"),
+            weights.metadata,
+            size,
         )
         geometries = [InputGeometry.of((gray.shape[1], gray.shape[0]), size, 16) for gray in grays]
         batches = [network_input([gray], [geometry]) for gray, geometry in zip(grays, geometries)]

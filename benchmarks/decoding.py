@@ -26,7 +26,7 @@ from gcnv2_ros.cli.common import parse_size
 from gcnv2_ros.errors import GCNv2Error
 from gcnv2_ros.extraction import DecodeOptions, ExtractorOptions, kernels
 from gcnv2_ros.extraction.decode import DecodeSettings, find_keypoints
-from gcnv2_ros.extraction.network import decode_settings
+from gcnv2_ros.extraction.network import decode_settings, pixel_scores
 from gcnv2_ros.extraction.preprocess import InputGeometry, network_input
 from gcnv2_ros.extraction.runtimes import create_runtime
 from gcnv2_ros.extraction.sampling import Sampler, sampler_of
@@ -42,7 +42,7 @@ _PAUSE_SECONDS = 0.005
 _KINDS = ("numpy", "numba")
 _STAGES = ("keypoints", "descriptors")
 
-Raw = tuple[NDArray[np.float32], NDArray[np.float32]]
+Raw = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]
 
 
 def raw_outputs(weights: Weights, model: str, size: tuple[int, int], images: str) -> list[Raw]:
@@ -52,9 +52,10 @@ def raw_outputs(weights: Weights, model: str, size: tuple[int, int], images: str
     outputs = []
     for frame in open_sequence(images):
         geometry = InputGeometry.of((frame.gray.shape[1], frame.gray.shape[0]), size, runtime.stride, 0.0)
-        raw = runtime.infer(network_input([frame.gray], [geometry]))
+        batch = network_input([frame.gray], [geometry])
+        raw = runtime.infer(batch)
         # A copy that keeps the memory's layout, which is the runtime's choice.
-        outputs.append((raw.descriptors[0].copy(order="K"), raw.scores[0, 0].copy()))
+        outputs.append((raw.descriptors[0].copy(order="K"), raw.scores[0, 0].copy(), batch[0, 0]))
     runtime.close()
     return outputs
 
@@ -62,9 +63,10 @@ def raw_outputs(weights: Weights, model: str, size: tuple[int, int], images: str
 def decode(raw: Raw, settings: DecodeSettings, sample: Sampler, scratch: Scratch) -> tuple[NDArray[np.uint8], Any]:
     """Packed descriptors, and the seconds of finding keypoints and of describing them."""
     start = time.perf_counter()
-    keypoints = find_keypoints(raw[1], settings, scratch=scratch)
+    dense, scores, image = raw
+    keypoints = find_keypoints(pixel_scores(image, scores, settings, scratch=scratch), settings, scratch=scratch)
     found = time.perf_counter()
-    packed = pack_descriptors(sample(raw[0], keypoints.uv))
+    packed = pack_descriptors(sample(dense, keypoints.uv))
     return packed, (found - start, time.perf_counter() - found)
 
 

@@ -297,6 +297,7 @@ def test_info_tells_what_another_program_must_know(weights_path: Path) -> None:
         "max_keypoints": 7,
         "score_threshold": 0.5,
         "smoothing": 0.0,
+        "detector": "network",
         "candidates": "all",
         "nms_radius": 4,
         "border": 8,

@@ -57,6 +57,7 @@ def test_values_reach_the_options() -> None:
         score_threshold=0.25,
         smoothing=0.0,
         candidates="peaks",
+        detector="blobs",
         nms_radius=0,
         border=3,
         subpixel=False,
@@ -66,7 +67,7 @@ def test_values_reach_the_options() -> None:
         image_timeout=2.0,
     )
     assert chosen.extractor == ExtractorOptions(model="orb", device="cuda:1", input_width=320, input_height=240)
-    assert chosen.decode == DecodeOptions(7, 0.25, 0.0, 0, 3, False, 4, 3, "peaks")
+    assert chosen.decode == DecodeOptions(7, 0.25, 0.0, 0, 3, False, 4, 3, "peaks", "blobs")
     assert (chosen.queue, chosen.image_timeout) == ("all", 2.0)
 
 

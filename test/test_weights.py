@@ -341,6 +341,7 @@ METADATA = WeightsMetadata(
     sampling="half_pixel",
     score_thresholds={"320x240": 0.125, "640x480": 0.25},
     smoothing={"320x240": 0.0, "640x480": 1.5},
+    detector="blobs",
     candidates="peaks",
     nms_radius={"320x240": 2, "640x480": 3},
     input_sizes=((320, 240), (640, 480)),
@@ -495,6 +496,7 @@ def test_a_single_radius_of_earlier_files_holds_for_all_sizes(recorded: str, rad
         {"nms_radius": {"320x240": -1}},
         {"nms_radius": {"320": 3}},
         {"candidates": "ridges"},
+        {"detector": "corners"},
     ],
 )
 def test_metadata_outside_its_conventions_is_refused(values: dict) -> None:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from ..extraction import DecodeOptions, ExtractorOptions, create_extractor
 from ..extraction.decode import find_keypoints
-from ..extraction.network import decode_settings
+from ..extraction.network import decode_settings, pixel_scores
 from ..extraction.options import resolved_border, resolved_radius
 from ..extraction.preprocess import InputGeometry, network_input
 from ..extraction.runtimes import create_runtime
@@ -121,7 +121,9 @@ class NetworkContender:
         clock.mark("forward")
         width, height = geometry.content_size
         settings = decode_settings(self.decode, self._metadata, (width, height))
-        keypoints = find_keypoints(raw.scores[0, 0, :height, :width], settings, scratch=self._scratch)
+        image, scores = batch[0, 0, :height, :width], raw.scores[0, 0, :height, :width]
+        scores = pixel_scores(image, scores, settings, scratch=self._scratch)
+        keypoints = find_keypoints(scores, settings, scratch=self._scratch)
         clock.mark("suppress")
         channels = self._sample(raw.descriptors[0], keypoints.uv)
         size = np.full(len(keypoints.uv), self.runtime.stride * geometry.mean_scale, np.float32)
@@ -227,7 +229,7 @@ def threshold_for_as_many(
     images
         bgr8 images (H, W, 3), of which the median counts.
     """
-    plain = replace(decode, score_threshold=0.0, smoothing=0.0, candidates="all")
+    plain = replace(decode, detector="network", score_threshold=0.0, smoothing=0.0, candidates="all")
     thresholds = []
     with create_extractor(options, decode) as extractor:
         for image in images:

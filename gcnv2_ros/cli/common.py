@@ -25,7 +25,10 @@ def add_extractor_arguments(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--max-keypoints", type=int, default=1000, help="at most so many (default: %(default)s)")
     group.add_argument(
-        "--score-threshold", type=float, default=None, help="lowest score (default: what the weights recommend)"
+        "--score-threshold", type=float, default=None, help="lowest score (default: what is recommended)"
+    )
+    group.add_argument(
+        "--detector", default="auto", help="auto, network or blobs (default: what the weights recommend)"
     )
 
 
@@ -49,7 +52,9 @@ def decode_options(arguments: argparse.Namespace) -> DecodeOptions:
     """`DecodeOptions` from the arguments of `add_extractor_arguments`."""
     from ..extraction import DecodeOptions
 
-    return DecodeOptions(max_keypoints=arguments.max_keypoints, score_threshold=arguments.score_threshold)
+    return DecodeOptions(
+        max_keypoints=arguments.max_keypoints, score_threshold=arguments.score_threshold, detector=arguments.detector
+    )
 
 
 def parse_size(text: str) -> tuple[int, int]:

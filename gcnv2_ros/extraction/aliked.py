@@ -89,6 +89,7 @@ class AlikedExtractor(Extractor):
             max_keypoints=decode.max_keypoints,
             score_threshold=_threshold(decode),
             smoothing=None,
+            detector=None,
             candidates=None,
             nms_radius=2,
             border=_BORDER,

@@ -103,6 +103,46 @@ def refine(
             offsets[index, 1] = (curve_xy * slope_x - curve_xx * slope_y) / determinant
 
 
+@compiled("float32(float32, float32, float32)", fastmath={"contract"})
+def smaller_curvature(xx: np.float32, yy: np.float32, xy: np.float32) -> np.float32:
+    """The smaller absolute eigenvalue of a Hessian whose eigenvalues have one sign; of any other, 0."""
+    half_difference = (xx - yy) * np.float32(0.5)
+    mean = abs(xx + yy) * np.float32(0.5)
+    return np.float32(max(mean - math.sqrt(half_difference * half_difference + xy * xy), np.float32(0.0)))
+
+
+@compiled("void(float32[:, ::1], float32[:, ::1], float32, float32, float32[:, ::1])", fastmath={"contract"})
+def blob_response(
+    fine: NDArray[np.float32],
+    coarse: NDArray[np.float32],
+    fine_variance: np.float32,
+    coarse_variance: np.float32,
+    response: NDArray[np.float32],
+) -> None:
+    """`blobs.blob_response` of an image blurred twice, with both variances; `response` takes the result."""
+    height, width = fine.shape
+    quarter = np.float32(0.25)
+    two = np.float32(2.0)
+    response[0], response[height - 1] = 0.0, 0.0
+    for row in range(1, height - 1):
+        a, b, c = fine[row - 1], fine[row], fine[row + 1]
+        d, e, f = coarse[row - 1], coarse[row], coarse[row + 1]
+        into = response[row]
+        into[0], into[width - 1] = 0.0, 0.0
+        for x in range(1, width - 1):
+            of_fine = smaller_curvature(
+                b[x - 1] - two * b[x] + b[x + 1],
+                a[x] - two * b[x] + c[x],
+                quarter * ((a[x - 1] - a[x + 1]) - (c[x - 1] - c[x + 1])),
+            )
+            of_coarse = smaller_curvature(
+                e[x - 1] - two * e[x] + e[x + 1],
+                d[x] - two * e[x] + f[x],
+                quarter * ((d[x - 1] - d[x + 1]) - (f[x - 1] - f[x + 1])),
+            )
+            into[x] = fine_variance * of_fine + coarse_variance * of_coarse
+
+
 @compiled("UniTuple(float32, 4)(float32, float32)")
 def cubic_weights(rest: np.float32, a: np.float32) -> tuple[np.float32, np.float32, np.float32, np.float32]:
     """The weights of cubic convolution for the four cells about a place that is `rest` beyond the second of them.

@@ -45,7 +45,10 @@ _QUADRATIC_FIT = np.stack(
 
 @dataclass(frozen=True)
 class DecodeSettings:
-    """`DecodeOptions` with everything settled for one network input size; see there for the meaning."""
+    """`DecodeOptions` with everything settled for one network input size; see there for the meaning.
+
+    `blob_deviation` is that of `blobs.blob_response` where blobs are the detector, and else 0.
+    """
 
     max_keypoints: int
     score_threshold: float
@@ -56,6 +59,7 @@ class DecodeSettings:
     subpixel: bool
     bucket_columns: int
     bucket_rows: int
+    blob_deviation: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -151,7 +155,7 @@ def smooth(scores: NDArray[np.float32], deviation: float, *, scratch: Scratch | 
         float32 (H, W) in [0, 1].
     """
     reach = 2 * math.ceil(2.5 * deviation) + 1
-    root, blurred = (Scratch() if scratch is None else scratch).maps(scores.shape)
+    root, blurred, _ = (Scratch() if scratch is None else scratch).maps(scores.shape)
     cv2.sqrt(scores, dst=root)
     cv2.GaussianBlur(root, (reach, reach), deviation, dst=blurred)
     return np.asarray(cv2.multiply(blurred, blurred, dst=root), np.float32)

@@ -332,6 +332,7 @@ def _model_info(model: str, weights: Weights, stride: int, input_size: tuple[int
         "bit_order": metadata.bit_order,
         "sampling": metadata.sampling,
         **_learned_info(weights),
+        "detector": metadata.detector,
         "score_thresholds": dict(metadata.score_thresholds),
         "smoothing": dict(metadata.smoothing),
         "candidates": metadata.candidates,

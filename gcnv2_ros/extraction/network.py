@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from ..features import DESCRIPTOR_BYTES, Features, pack_descriptors
 from . import kernels
+from .blobs import BLOB_THRESHOLD, blob_deviation, blob_radius, blob_response
 from .decode import DecodeSettings, Keep, find_keypoints
 from .extractor import Extractor, Image, Mask, marked
 from .options import DecodeOptions, ExtractorOptions, resolved_border, resolved_radius
@@ -24,7 +25,7 @@ from .sampling import sampler_of
 from .suppression import Scratch
 
 if TYPE_CHECKING:
-    from ..weights import Candidates, Weights, WeightsMetadata
+    from ..weights import Candidates, Detector, Weights, WeightsMetadata
 
 FALLBACK_SCORE_THRESHOLD = 1 / 256
 """Used where the weights recommend none: the score of a detector that expects one keypoint a cell and has seen nothing
@@ -78,6 +79,7 @@ class NetworkExtractor(Extractor):
             max_keypoints=decode.max_keypoints,
             score_threshold=settings.score_threshold if settings else decode.score_threshold,
             smoothing=settings.smoothing if settings else decode.smoothing,
+            detector=_detector(decode, self._metadata),
             candidates=_candidates(decode, self._metadata),
             nms_radius=settings.nms_radius if settings else decode.nms_radius,
             border=settings.border if settings else decode.border,
@@ -109,8 +111,8 @@ class NetworkExtractor(Extractor):
             marks.append(time.perf_counter())
             raw = self._runtime.infer(batch)
             marks.append(time.perf_counter())
-            for index, dense, scores in zip(indices, raw.descriptors, raw.scores[:, 0]):
-                results[index] = self._decode(dense, scores, geometries[index], masks[index], decode)
+            for index, image, dense, scores in zip(indices, batch[:, 0], raw.descriptors, raw.scores[:, 0]):
+                results[index] = self._decode(image, dense, scores, geometries[index], masks[index], decode)
             marks.append(time.perf_counter())
             seconds += np.diff(marks)
         self._last_timings = Timings(*seconds.tolist())
@@ -118,6 +120,7 @@ class NetworkExtractor(Extractor):
 
     def _decode(
         self,
+        image: NDArray[np.float32],
         dense: NDArray[np.float32],
         scores: NDArray[np.float32],
         geometry: InputGeometry,
@@ -127,13 +130,14 @@ class NetworkExtractor(Extractor):
         # Thresholds and distances stay those of an image without roll.
         settings = decode_settings(decode, self._metadata, self._options.input_size or geometry.image_size)
         width, height = geometry.occupied_size
+        scores = pixel_scores(image[:height, :width], scores[:height, :width], settings, scratch=self._scratch)
         keep: Keep | None = None if mask is None else partial(_is_unmasked, mask, geometry)
         if geometry.is_surrounded:
             # The border lies along the image's edges, not along those of the canvas.
             scores = np.where(geometry.covered(), scores, np.float32(0.0))
             keep = partial(_is_wanted, mask, geometry, settings.border)
             settings = replace(settings, border=0)
-        keypoints = find_keypoints(scores[:height, :width], settings, keep=keep, scratch=self._scratch)
+        keypoints = find_keypoints(scores, settings, keep=keep, scratch=self._scratch)
         channels = self._sample(dense, keypoints.uv)
         count = len(keypoints.uv)
         return Features(
@@ -148,7 +152,12 @@ class NetworkExtractor(Extractor):
 
 def decode_settings(decode: DecodeOptions, metadata: WeightsMetadata, size: tuple[int, int]) -> DecodeSettings:
     """`decode` with all that it leaves open filled in, for weights with `metadata` and an input of `size`."""
-    threshold, radius = decode.score_threshold, decode.nms_radius
+    threshold, radius, smoothing = decode.score_threshold, decode.nms_radius, decode.smoothing
+    blobs = _detector(decode, metadata) == "blobs"
+    if blobs:
+        threshold = BLOB_THRESHOLD if threshold is None else threshold
+        radius = blob_radius(size) if radius is None else radius
+        smoothing = 0.0
     if threshold is None:
         threshold = metadata.score_threshold(*size)
     if radius is None:
@@ -156,18 +165,44 @@ def decode_settings(decode: DecodeOptions, metadata: WeightsMetadata, size: tupl
     return DecodeSettings(
         max_keypoints=decode.max_keypoints,
         score_threshold=FALLBACK_SCORE_THRESHOLD if threshold is None else threshold,
-        smoothing=metadata.recommended_smoothing(*size) if decode.smoothing is None else decode.smoothing,
+        smoothing=metadata.recommended_smoothing(*size) if smoothing is None else smoothing,
         candidates=_candidates(decode, metadata),
         nms_radius=resolved_radius(decode, size) if radius is None else radius,
         border=resolved_border(decode, size),
         subpixel=decode.subpixel,
         bucket_columns=decode.bucket_columns,
         bucket_rows=decode.bucket_rows,
+        blob_deviation=blob_deviation(size) if blobs else 0.0,
     )
 
 
+def pixel_scores(
+    image: NDArray[np.float32], scores: NDArray[np.float32], settings: DecodeSettings, *, scratch: Scratch | None = None
+) -> NDArray[np.float32]:
+    """The map in which `find_keypoints` is to look: the network's scores, or the response of the input image to blobs.
+
+    Parameters
+    ----------
+    image, scores
+        float32 (H, W), the network's input, gray in [0, 1], and its score map.
+    settings
+        How keypoints are chosen.
+    scratch
+        If given, the result may lie in memory of it and is valid until its next use.
+    """
+    if not settings.blob_deviation:
+        return scores
+    return blob_response(image, settings.blob_deviation, scratch=scratch)
+
+
+def _detector(decode: DecodeOptions, metadata: WeightsMetadata) -> Detector:
+    return metadata.detector if decode.detector == "auto" else cast("Detector", decode.detector)
+
+
 def _candidates(decode: DecodeOptions, metadata: WeightsMetadata) -> Candidates:
-    return metadata.candidates if decode.candidates == "auto" else cast("Candidates", decode.candidates)
+    if decode.candidates != "auto":
+        return cast("Candidates", decode.candidates)
+    return "peaks" if _detector(decode, metadata) == "blobs" else metadata.candidates
 
 
 def _is_wanted(mask: Mask | None, geometry: InputGeometry, border: int, uv: NDArray[np.float32]) -> NDArray[np.bool_]:

@@ -60,6 +60,7 @@ class OpenCVExtractor(Extractor):
             max_keypoints=self._decode_options.max_keypoints,
             score_threshold=None,
             smoothing=None,
+            detector=None,
             candidates=None,
             nms_radius=None,
             border=None,

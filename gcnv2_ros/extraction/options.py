@@ -21,6 +21,8 @@ _BORDER_AT_REFERENCE = 8
 
 CANDIDATES = ("auto", "peaks", "all")
 """What `DecodeOptions.candidates` may be."""
+DETECTORS = ("auto", "network", "blobs")
+"""What `DecodeOptions.detector` may be."""
 PRECISIONS = ("auto", "fp32", "fp16", "bf16", "int8")
 """What `ExtractorOptions.precision` may be."""
 _DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?")
@@ -32,34 +34,39 @@ class ExtractionError(GCNv2Error):
 
 @dataclass(frozen=True)
 class DecodeOptions:
-    """How keypoints are chosen from the score map; all of it may change while the extractor runs.
+    """How keypoints are chosen; all of it may change while the extractor runs.
 
     Attributes
     ----------
+    detector
+        What scores the pixels: ``network``, its score map; ``blobs``, `gcnv2_ros.extraction.blobs` on the network's
+        input image. ``auto`` takes what the weights recommend.
     max_keypoints
         At most so many keypoints an image, the best ones.
     score_threshold
-        Keypoints score above it. None takes what the weights recommend for the input size.
+        Keypoints score above it. None takes what is recommended for the detector and the input size.
     smoothing
-        Standard deviation in network pixels of a Gaussian blur of the score map, see
+        Standard deviation in network pixels of a Gaussian blur of the network's score map, see
         `gcnv2_ros.extraction.decode.smooth`. None takes what the weights recommend for the input size; where they
-        recommend nothing, and for 0, there is none.
+        recommend nothing, and for 0, there is none. Not used by ``blobs``.
     nms_radius
-        A keypoint suppresses others within this Chebyshev distance, in network pixels. None takes what the weights
-        recommend; where they recommend nothing, the published choice scaled with the shorter side of the network's
-        input: 4 at 320x240, 8 at 640x480. 0 suppresses nothing.
+        A keypoint suppresses others within this Chebyshev distance, in network pixels. None takes what is recommended:
+        for ``blobs`` 2 at 320x240 and 3 at 640x480, for the network what the weights say; where they say nothing, the
+        published choice scaled with the shorter side of the network's input: 4 at 320x240, 8 at 640x480. 0 suppresses
+        nothing.
     border
         Keypoints closer than this to an edge are dropped, in network pixels. None scales with the shorter
         side of the network's input: 8 at 320x240, 16 at 640x480.
     subpixel
-        Refine positions by a quadratic fit to the detector's logits.
+        Refine positions by a quadratic fit to the logits of the scores.
     bucket_columns, bucket_rows
         Spread keypoints over a grid of so many cells: each cell first gets its equal share of `max_keypoints`, then
         the best of the rest fill up what is left. 0 and 0: off.
     candidates
         Which pixels above the threshold may be keypoints: ``peaks``, those that score at least as high as all eight
         around them; ``all``, as in the original pipeline, which finds further keypoints on the slopes of a peak,
-        beyond the suppression radius. ``auto`` takes what the weights recommend; where they recommend nothing, all.
+        beyond the suppression radius. ``auto``: peaks of ``blobs``, and of the network what the weights recommend;
+        where they recommend nothing, all.
 
     Raises
     ------
@@ -76,6 +83,7 @@ class DecodeOptions:
     bucket_columns: int = 0
     bucket_rows: int = 0
     candidates: str = "auto"
+    detector: str = "auto"
 
     def __post_init__(self) -> None:
         if self.max_keypoints < 1:
@@ -86,6 +94,8 @@ class DecodeOptions:
             raise ExtractionError(f"smoothing must be in [0, {LARGEST_SMOOTHING:g}], got {self.smoothing}")
         if self.candidates not in CANDIDATES:
             raise ExtractionError(f"candidates must be one of {', '.join(CANDIDATES)}, got {self.candidates!r}")
+        if self.detector not in DETECTORS:
+            raise ExtractionError(f"detector must be one of {', '.join(DETECTORS)}, got {self.detector!r}")
         for name in ("nms_radius", "border"):
             value = getattr(self, name)
             if value is not None and value < 0:

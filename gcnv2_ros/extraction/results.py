@@ -55,10 +55,10 @@ class ModelInfo:
         ``msb_first``: channel 0 is the most significant bit of byte 0. ORB's bits have an order of their own: ``orb``.
     sampling
         How descriptors were read from the dense map; None for ORB.
-    max_keypoints, score_threshold, smoothing, candidates, nms_radius, border
+    max_keypoints, score_threshold, smoothing, detector, candidates, nms_radius, border
         Decoding as it stands. Threshold, smoothing (standard deviation), radius (Chebyshev) and border, all but the
-        threshold in network pixels, are None where they depend on the size of the image or there are none; so is
-        `candidates` (``peaks`` or ``all``) where there is no score map.
+        threshold in network pixels, are None where they depend on the size of the image or there are none; so are
+        `detector` (``network`` or ``blobs``) and `candidates` (``peaks`` or ``all``) where there is no score map.
     runtime, device, precision
         What runs the network, where, and in which arithmetic.
     schema_version
@@ -76,6 +76,7 @@ class ModelInfo:
     max_keypoints: int
     score_threshold: float | None
     smoothing: float | None
+    detector: str | None
     candidates: str | None
     nms_radius: int | None
     border: int | None

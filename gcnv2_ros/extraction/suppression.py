@@ -32,12 +32,12 @@ class Scratch:
 
     def __init__(self) -> None:
         self._reserved: tuple[tuple[int, int], int] | None = None
-        self._maps = (np.zeros((0, 0), np.float32), np.zeros((0, 0), np.float32))
+        self._maps = [np.zeros((0, 0), np.float32)]
 
-    def maps(self, shape: tuple[int, int]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Two float32 arrays of `shape` that `suppress` does not use; their content is undefined."""
+    def maps(self, shape: tuple[int, int]) -> list[NDArray[np.float32]]:
+        """Three float32 arrays of `shape` that `suppress` does not use; their content is undefined."""
         if self._maps[0].shape != shape:
-            self._maps = (np.zeros(shape, np.float32), np.zeros(shape, np.float32))
+            self._maps = [np.zeros(shape, np.float32) for _ in range(3)]
         return self._maps
 
     def reserve(self, shape: tuple[int, int], radius: int) -> None:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from ..extraction import DecodeOptions, ExtractorOptions
-from ..extraction.options import CANDIDATES, LARGEST_SMOOTHING
+from ..extraction.options import CANDIDATES, DETECTORS, LARGEST_SMOOTHING
 from .parameter_spec import ParameterSpec
 
 AUTOMATIC = -1
@@ -90,9 +90,17 @@ PARAMETERS: tuple[ParameterSpec, ...] = (
         maximum=20000,
     ),
     ParameterSpec(
+        "detector",
+        _DECODE.detector,
+        "What scores the pixels. network: its score map. blobs: bright and dark blobs of the network's input image. "
+        "auto: what the weights recommend.",
+        live=True,
+        choices=DETECTORS,
+    ),
+    ParameterSpec(
         "score_threshold",
         float(AUTOMATIC),
-        "Keypoints score above it; below 0: what the weights recommend for the input size.",
+        "Keypoints score above it; below 0: what is recommended for the detector and the input size.",
         live=True,
         minimum=-1.0,
         maximum=1.0,
@@ -100,8 +108,8 @@ PARAMETERS: tuple[ParameterSpec, ...] = (
     ParameterSpec(
         "smoothing",
         float(AUTOMATIC),
-        "Blur of the score map before keypoints are chosen, standard deviation in network pixels; below 0: what the "
-        "weights recommend for the input size; 0: none.",
+        "Blur of the network's score map before keypoints are chosen, standard deviation in network pixels; below 0: "
+        "what the weights recommend for the input size; 0: none. Not used by blobs.",
         live=True,
         minimum=-1.0,
         maximum=LARGEST_SMOOTHING,
@@ -110,14 +118,15 @@ PARAMETERS: tuple[ParameterSpec, ...] = (
         "candidates",
         _DECODE.candidates,
         "Which pixels above the threshold may be keypoints. peaks: those that no neighbour outscores. all: as in the "
-        "original pipeline, slopes of peaks too. auto: what the weights recommend.",
+        "original pipeline, slopes of peaks too. auto: peaks of blobs, what the weights recommend of the network.",
         live=True,
         choices=CANDIDATES,
     ),
     ParameterSpec(
         "nms_radius",
         AUTOMATIC,
-        "A keypoint suppresses others within this distance in network pixels; -1: what the weights recommend.",
+        "A keypoint suppresses others within this distance in network pixels; -1: what is recommended for the detector "
+        "and the input size.",
         live=True,
         minimum=-1,
         maximum=256,

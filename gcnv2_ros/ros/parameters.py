@@ -113,7 +113,7 @@ class FrontendOptions:
         extractor = ExtractorOptions(
             **take("model", "weights", "runtime", "device", "precision", "input_width", "input_height", "threads")
         )
-        decode = take("max_keypoints", "candidates", "subpixel", "bucket_columns", "bucket_rows")
+        decode = take("max_keypoints", "detector", "candidates", "subpixel", "bucket_columns", "bucket_rows")
         # The two can only be set one after the other with the usual tools, so half a grid is no grid and no error.
         if not (decode["bucket_columns"] and decode["bucket_rows"]):
             decode["bucket_columns"] = decode["bucket_rows"] = 0

@@ -18,7 +18,7 @@ from torch import Tensor
 from ..extraction import DecodeOptions, ExtractorOptions
 from ..image_size import size_text
 from ..networks.common import FeatureNetwork
-from ..weights import Sampling, WeightsMetadata, save_weights
+from ..weights import Detector, Sampling, WeightsMetadata, save_weights
 from .checkpoint import load_checkpoint
 from .config import config_from_dict
 from .fold import fold_normalisation
@@ -37,8 +37,8 @@ _LEAST_RADIUS = {(640, 480): 0.75, (320, 240): 0.5}
 
 def recommend_decoding(
     network: FeatureNetwork, pictures: Sequence[Path], *, apart: int, sampling: Sampling, pairs: int = 24
-) -> tuple[dict[str, int], dict[str, float]]:
-    """How the score map is read so that the validation pairs are matched most accurately.
+) -> tuple[Detector, dict[str, int], dict[str, float]]:
+    """With what keypoints, and how the score map is read, the validation pairs are matched most accurately.
 
     Parameters
     ----------
@@ -55,19 +55,23 @@ def recommend_decoding(
 
     Returns
     -------
+    detector : str
+        ``blobs`` if they are matched better than the network's own keypoints, on average over the input sizes.
     nms_radius : dict
-        The best radius per input size.
+        The score map's best radius per input size.
     smoothing : dict
         The best smoothing with it, per input size.
     """
     validation = Validation(list(pictures), count=pairs, sampling=sampling)
     nms_radius, smoothing = {}, {}
+    advantage = 0.0
     for size in INPUT_SIZES:
         radii = range(max(round(_LEAST_RADIUS[size] * apart), 1), max(apart, 1) + 1)
         accuracy = validation.accuracy_by_decoding(network, size, radii=radii, smoothings=_SMOOTHINGS)
         name = size_text(*size)
         nms_radius[name], smoothing[name] = max(accuracy, key=lambda choice: (accuracy[choice], *choice))
-    return nms_radius, smoothing
+        advantage += validation.accuracy_of_blobs(network, size) - max(accuracy.values())
+    return "blobs" if advantage > 0 else "network", nms_radius, smoothing
 
 
 def recommend_thresholds(
@@ -162,11 +166,15 @@ def export_run(
     apart = round(config.target.suppression)
     nms_radius = {size_text(*size): apart for size in INPUT_SIZES}
     smoothing: dict[str, float] = {}
+    detector: Detector = "network"
     if pictures:
-        nms_radius, smoothing = recommend_decoding(network, pictures, apart=apart, sampling=config.loss.sampling)
+        detector, nms_radius, smoothing = recommend_decoding(
+            network, pictures, apart=apart, sampling=config.loss.sampling
+        )
     metadata = WeightsMetadata(
         model=config.model,
         sampling=config.loss.sampling,
+        detector=detector,
         score_thresholds=recommend_thresholds(network, pictures, nms_radius, smoothing) if pictures else {},
         smoothing=smoothing,
         candidates=CANDIDATES,

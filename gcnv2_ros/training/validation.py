@@ -138,6 +138,16 @@ class Validation:
                     accuracy.setdefault((radius, smoothing), []).append(score.accuracy[0])
         return {choice: float(np.mean(values)) for choice, values in accuracy.items()}
 
+    def accuracy_of_blobs(self, network: FeatureNetwork, size: tuple[int, int]) -> float:
+        """The same with blobs in place of the network's own keypoints."""
+        options = ExtractorOptions(model=network.name, input_width=size[0], input_height=size[1])
+        accuracy = []
+        with extractor_of(network, options, sampling=self._sampling) as extractor:
+            for budget in BUDGETS:
+                extractor.decode_options = DecodeOptions(max_keypoints=budget, detector="blobs")
+                accuracy.append(_mean_accuracy(self._scores(extractor, "random")))
+        return float(np.mean(accuracy))
+
     def score(self, model: str, network: FeatureNetwork | None = None) -> dict[str, float]:
         """Mean figures of a network, or of ``orb``.
 

@@ -4,13 +4,14 @@
 from __future__ import annotations
 
 from .learned_sampling import KERNEL_NAME, MIXING_NAME, LearnedSampling, take_learned_sampling
-from .metadata import Candidates, Sampling, WeightsError, WeightsMetadata
+from .metadata import Candidates, Detector, Sampling, WeightsError, WeightsMetadata
 from .store import Weights, convert_weights, load_weights, save_weights, shipped_models
 
 __all__ = [
     "KERNEL_NAME",
     "MIXING_NAME",
     "Candidates",
+    "Detector",
     "LearnedSampling",
     "Sampling",
     "Weights",

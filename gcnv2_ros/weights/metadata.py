@@ -14,6 +14,7 @@ from ..image_size import read_size, size_text
 
 Sampling = Literal["bicubic", "half_pixel", "learned", "legacy"]
 Candidates = Literal["peaks", "all"]
+Detector = Literal["network", "blobs"]
 Value = TypeVar("Value")
 
 SCHEMA_VERSION = 1
@@ -39,6 +40,9 @@ class WeightsMetadata:
         see `gcnv2_ros.extraction.sampling`), or ``legacy`` (the sampling that the authors' weights were trained with).
     bit_order
         ``msb_first``: channel 0 is the most significant bit of byte 0.
+    detector
+        Recommended detector: the network's, or ``blobs`` (`gcnv2_ros.extraction.blobs`). What is recommended below is
+        for the network's.
     score_thresholds
         Recommended detector threshold by network input size, as ``{"320x240": 0.1}``.
     smoothing
@@ -64,6 +68,7 @@ class WeightsMetadata:
     model: str
     sampling: Sampling = "half_pixel"
     bit_order: str = "msb_first"
+    detector: Detector = "network"
     score_thresholds: Mapping[str, float] = field(default_factory=dict)
     smoothing: Mapping[str, float] = field(default_factory=dict)
     candidates: Candidates = "all"
@@ -79,6 +84,8 @@ class WeightsMetadata:
             raise WeightsError(f"bit_order must be msb_first, got {self.bit_order!r}")
         if self.candidates not in get_args(Candidates):
             raise WeightsError(f"candidates must be one of {', '.join(get_args(Candidates))}, got {self.candidates!r}")
+        if self.detector not in get_args(Detector):
+            raise WeightsError(f"detector must be one of {', '.join(get_args(Detector))}, got {self.detector!r}")
         for size, threshold in self.score_thresholds.items():
             _parse_size(size)
             if not 0.0 <= threshold < 1.0:

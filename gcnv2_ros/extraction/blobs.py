@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A detector without a network: bright and dark blobs of the network's input image.
+
+The response is to blobs what Shi and Tomasi's is to corners ("Good Features to Track", CVPR 1994): the smaller
+eigenvalue, here of the Hessian, whose two eigenvalues have one sign where the image has a blob and differ where it has
+an edge. It is scale-normalised (Lindeberg, "Feature Detection with Automatic Scale Selection", IJCV 1998) and summed
+over two scales.
+"""
+
+from __future__ import annotations
+
+import math
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from . import kernels
+from .suppression import Scratch
+
+BLOB_THRESHOLD = 0.001
+"""Recommended threshold of the response. A camera's noise alone, of 3 gray levels, responds with about twice as much
+on an image of 320x240; where there is anything better, `max_keypoints` leaves it out."""
+
+_DEVIATION_AT_REFERENCE = 1.6
+_REFERENCE_AREA = 320 * 240
+_SCALE_RATIO = 1.44
+_RADIUS_BY_DEVIATION = 1.25
+# Of the Hessian's two second derivatives the mean and half of the difference, and the mixed derivative.
+_MEAN = np.array([[0, 1, 0], [1, -4, 1], [0, 1, 0]], np.float32) / 2
+_HALF_DIFFERENCE = np.array([[0, -1, 0], [1, 0, 1], [0, -1, 0]], np.float32) / 2
+_MIXED = np.array([[1, 0, -1], [0, 0, 0], [-1, 0, 1]], np.float32) / 4
+
+
+def blob_deviation(size: tuple[int, int]) -> float:
+    """Standard deviation in pixels of the finer blur for an image of `size` (width, height).
+
+    1.6 at 320x240, and growing with the square root of the sides: a larger image shows more detail, and the same
+    detail larger.
+    """
+    return float(_DEVIATION_AT_REFERENCE * (size[0] * size[1] / _REFERENCE_AREA) ** 0.25)
+
+
+def blob_radius(size: tuple[int, int]) -> int:
+    """Recommended suppression radius in pixels for an image of `size`: 2 at 320x240, 3 at 640x480."""
+    return max(1, round(_RADIUS_BY_DEVIATION * blob_deviation(size)))
+
+
+def blob_response(
+    image: NDArray[np.float32], deviation: float, *, scratch: Scratch | None = None
+) -> NDArray[np.float32]:
+    """How much each pixel is the middle of a blob.
+
+    Parameters
+    ----------
+    image
+        float32 (H, W), gray in [0, 1].
+    deviation
+        Standard deviation in pixels of the finer of the two Gaussian blurs at which blobs are looked for; the other
+        one's is 1.44 times as large.
+    scratch
+        If given, the result lies in memory of it and is valid until its next use.
+
+    Returns
+    -------
+    numpy.ndarray
+        float32 (H, W), from 0 (no blob; also the outermost pixels) to less than 1, in proportion to contrast.
+    """
+    fine, coarse, response = (Scratch() if scratch is None else scratch).maps(image.shape)
+    _blur(image, deviation, fine)
+    _blur(fine, deviation * math.sqrt(_SCALE_RATIO**2 - 1), coarse)
+    variances = (np.float32(deviation**2), np.float32((_SCALE_RATIO * deviation) ** 2))
+    if (loops := kernels.compiled()) is not None:
+        loops.blob_response(fine, coarse, *variances, response)
+        return response
+    np.add(_smaller_curvature(fine) * variances[0], _smaller_curvature(coarse) * variances[1], out=response)
+    response[[0, -1]] = 0.0
+    response[:, [0, -1]] = 0.0
+    return response
+
+
+def _blur(image: NDArray[np.float32], deviation: float, blurred: NDArray[np.float32]) -> None:
+    side = 2 * math.ceil(3 * deviation) + 1
+    cv2.GaussianBlur(image, (side, side), deviation, dst=blurred)
+
+
+def _smaller_curvature(image: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The smaller absolute eigenvalue of the Hessian where both have one sign, else 0."""
+    mean, half_difference, xy = (cv2.filter2D(image, -1, kernel) for kernel in (_MEAN, _HALF_DIFFERENCE, _MIXED))
+    np.abs(mean, out=mean)
+    cv2.subtract(mean, cv2.magnitude(half_difference, xy), dst=mean)
+    return np.asarray(np.maximum(mean, 0, out=mean), np.float32)
