@@ -25,8 +25,9 @@ from gcnv2_ros.benchmarking.machine import describe_machine
 from gcnv2_ros.cli.common import parse_size
 from gcnv2_ros.errors import GCNv2Error
 from gcnv2_ros.extraction import DecodeOptions, ExtractorOptions, kernels
+from gcnv2_ros.extraction.blobs import blob_response
 from gcnv2_ros.extraction.decode import DecodeSettings, find_keypoints
-from gcnv2_ros.extraction.network import decode_settings, pixel_scores
+from gcnv2_ros.extraction.network import decode_settings
 from gcnv2_ros.extraction.preprocess import InputGeometry, network_input
 from gcnv2_ros.extraction.runtimes import create_runtime
 from gcnv2_ros.extraction.sampling import Sampler, sampler_of
@@ -64,7 +65,9 @@ def decode(raw: Raw, settings: DecodeSettings, sample: Sampler, scratch: Scratch
     """Packed descriptors, and the seconds of finding keypoints and of describing them."""
     start = time.perf_counter()
     dense, scores, image = raw
-    keypoints = find_keypoints(pixel_scores(image, scores, settings, scratch=scratch), settings, scratch=scratch)
+    if settings.blob_deviation:
+        scores = blob_response(image, settings.blob_deviation, scratch=scratch)
+    keypoints = find_keypoints(scores, settings, scratch=scratch)
     found = time.perf_counter()
     packed = pack_descriptors(sample(dense, keypoints.uv))
     return packed, (found - start, time.perf_counter() - found)

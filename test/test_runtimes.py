@@ -164,6 +164,28 @@ def test_the_other_networks_run_in_every_runtime(model: str, tmp_path: Path, pho
         got = runtime_of(engine, loaded, model=model).infer(batch)
         np.testing.assert_allclose(got.scores, expected.scores, atol=1e-4)
         np.testing.assert_allclose(got.descriptors, expected.descriptors, atol=1e-4)
+        described = runtime_of(engine, loaded, model=model).describe(batch)
+        np.testing.assert_allclose(described, expected.descriptors, atol=1e-4)
+
+
+@pytest.mark.usefixtures("own_cache")
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("detector", [True, False])
+def test_descriptors_alone_are_the_same_whatever_the_runtime_was_built_for(
+    engine: str, detector: bool, weights: Weights, photographs: list[np.ndarray]
+) -> None:
+    options = ExtractorOptions(runtime=engine, input_width=128, input_height=96)
+    runtime = create_runtime(options, weights, detector=detector)
+    for image in (photographs[0][:96, :128], photographs[0][:64, :96]):
+        described, whole = runtime.describe(batch_of(image)), runtime.infer(batch_of(image))
+        np.testing.assert_allclose(described, whole.descriptors, atol=1e-5)
+        assert whole.scores.shape == (1, 1, *image.shape)
+    before = described.copy()
+    runtime.describe(batch_of(photographs[1][:64, :96]))
+    np.testing.assert_array_equal(described, before)
+    runtime.close()
+    with pytest.raises(ExtractionError, match="closed"):
+        runtime.describe(batch_of(photographs[0][:96, :128]))
 
 
 @pytest.mark.parametrize("engine", ENGINES)

@@ -17,8 +17,9 @@ import torch
 from numpy.typing import NDArray
 
 from ..extraction import DecodeOptions, ExtractorOptions, create_extractor
+from ..extraction.blobs import blob_response
 from ..extraction.decode import find_keypoints
-from ..extraction.network import decode_settings, pixel_scores
+from ..extraction.network import chosen_detector, decode_settings
 from ..extraction.options import resolved_border, resolved_radius
 from ..extraction.preprocess import InputGeometry, network_input
 from ..extraction.runtimes import create_runtime
@@ -100,7 +101,8 @@ class NetworkContender:
     """The package's own extraction, its steps called one by one; gives what `Extractor.extract` gives."""
 
     def __init__(self, options: ExtractorOptions, weights: Weights, decode: DecodeOptions) -> None:
-        self.runtime = create_runtime(options, weights)
+        detector = chosen_detector(decode, weights.metadata) == "network"
+        self.runtime = create_runtime(options, weights, detector=detector)
         self.name = f"{options.model} {self.runtime.name} {self.runtime.precision}"
         self.options, self.decode = options, decode
         self._metadata = weights.metadata
@@ -117,15 +119,19 @@ class NetworkContender:
         geometry = InputGeometry.of(image_size, self.options.input_size, self.runtime.stride)
         batch = network_input([gray], [geometry])
         clock.mark("resize")
-        raw = self.runtime.infer(batch)
-        clock.mark("forward")
         width, height = geometry.content_size
         settings = decode_settings(self.decode, self._metadata, (width, height))
-        image, scores = batch[0, 0, :height, :width], raw.scores[0, 0, :height, :width]
-        scores = pixel_scores(image, scores, settings, scratch=self._scratch)
+        if settings.blob_deviation:
+            descriptors = self.runtime.describe(batch)
+            clock.mark("forward")
+            scores = blob_response(batch[0, 0, :height, :width], settings.blob_deviation, scratch=self._scratch)
+        else:
+            raw = self.runtime.infer(batch)
+            clock.mark("forward")
+            descriptors, scores = raw.descriptors, raw.scores[0, 0, :height, :width]
         keypoints = find_keypoints(scores, settings, scratch=self._scratch)
         clock.mark("suppress")
-        channels = self._sample(raw.descriptors[0], keypoints.uv)
+        channels = self._sample(descriptors[0], keypoints.uv)
         size = np.full(len(keypoints.uv), self.runtime.stride * geometry.mean_scale, np.float32)
         features = Features(
             geometry.to_image(keypoints.uv), keypoints.score, pack_descriptors(channels), image_size, size=size

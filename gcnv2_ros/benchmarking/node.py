@@ -173,7 +173,11 @@ def _bare_forward(condition: NodeCondition, pictures: Sequence[NDArray[np.uint8]
         input_height=condition.input_size[1],
         threads=condition.threads,
     )
-    runtime = create_runtime(options, load_weights(options.weights, model=condition.model))
+    weights = load_weights(options.weights, model=condition.model)
+    # What the node runs, whose detector is the one that the weights recommend.
+    detector = weights.metadata.detector == "network"
+    runtime = create_runtime(options, weights, detector=detector)
+    forward = runtime.infer if detector else runtime.describe
     gray = np.asarray(cv2.cvtColor(pictures[0], cv2.COLOR_BGR2GRAY), np.uint8)
     geometry = InputGeometry.of((gray.shape[1], gray.shape[0]), condition.input_size, runtime.stride)
     batch = network_input([gray], [geometry])
@@ -181,7 +185,7 @@ def _bare_forward(condition: NodeCondition, pictures: Sequence[NDArray[np.uint8]
     due = time.perf_counter()
     for _ in range(condition.frames):
         start = time.perf_counter()
-        runtime.infer(batch)
+        forward(batch)
         milliseconds.append(1e3 * (time.perf_counter() - start))
         due += 1 / condition.camera_hz
         time.sleep(max(0.0, due - time.perf_counter()))

@@ -41,8 +41,9 @@ def create_extractor(options: ExtractorOptions, decode: DecodeOptions | None = N
         return AlikedExtractor(options, decode)
     # OpenCV's detectors need no torch, so it is imported only for networks.
     from ..weights import load_weights
-    from .network import NetworkExtractor
+    from .network import NetworkExtractor, chosen_detector
     from .runtimes import create_runtime
 
     weights = load_weights(options.weights, model=options.model)
-    return NetworkExtractor(options, weights, create_runtime(options, weights), decode)
+    detector = chosen_detector(decode, weights.metadata) == "network"
+    return NetworkExtractor(options, weights, create_runtime(options, weights, detector=detector), decode)

@@ -79,7 +79,7 @@ class NetworkExtractor(Extractor):
             max_keypoints=decode.max_keypoints,
             score_threshold=settings.score_threshold if settings else decode.score_threshold,
             smoothing=settings.smoothing if settings else decode.smoothing,
-            detector=_detector(decode, self._metadata),
+            detector=chosen_detector(decode, self._metadata),
             candidates=_candidates(decode, self._metadata),
             nms_radius=settings.nms_radius if settings else decode.nms_radius,
             border=settings.border if settings else decode.border,
@@ -109,9 +109,14 @@ class NetworkExtractor(Extractor):
             marks = [time.perf_counter()]
             batch = network_input([grays[i] for i in indices], [geometries[i] for i in indices])
             marks.append(time.perf_counter())
-            raw = self._runtime.infer(batch)
+            score_maps: Sequence[NDArray[np.float32] | None] = [None] * len(indices)
+            if chosen_detector(decode, self._metadata) == "network":
+                raw = self._runtime.infer(batch)
+                descriptors, score_maps = raw.descriptors, list(raw.scores[:, 0])
+            else:
+                descriptors = self._runtime.describe(batch)
             marks.append(time.perf_counter())
-            for index, image, dense, scores in zip(indices, batch[:, 0], raw.descriptors, raw.scores[:, 0]):
+            for index, image, dense, scores in zip(indices, batch[:, 0], descriptors, score_maps):
                 results[index] = self._decode(image, dense, scores, geometries[index], masks[index], decode)
             marks.append(time.perf_counter())
             seconds += np.diff(marks)
@@ -122,7 +127,7 @@ class NetworkExtractor(Extractor):
         self,
         image: NDArray[np.float32],
         dense: NDArray[np.float32],
-        scores: NDArray[np.float32],
+        scores: NDArray[np.float32] | None,
         geometry: InputGeometry,
         mask: Mask | None,
         decode: DecodeOptions,
@@ -130,7 +135,10 @@ class NetworkExtractor(Extractor):
         # Thresholds and distances stay those of an image without roll.
         settings = decode_settings(decode, self._metadata, self._options.input_size or geometry.image_size)
         width, height = geometry.occupied_size
-        scores = pixel_scores(image[:height, :width], scores[:height, :width], settings, scratch=self._scratch)
+        if scores is None:
+            scores = blob_response(image[:height, :width], settings.blob_deviation, scratch=self._scratch)
+        else:
+            scores = scores[:height, :width]
         keep: Keep | None = None if mask is None else partial(_is_unmasked, mask, geometry)
         if geometry.is_surrounded:
             # The border lies along the image's edges, not along those of the canvas.
@@ -153,7 +161,7 @@ class NetworkExtractor(Extractor):
 def decode_settings(decode: DecodeOptions, metadata: WeightsMetadata, size: tuple[int, int]) -> DecodeSettings:
     """`decode` with all that it leaves open filled in, for weights with `metadata` and an input of `size`."""
     threshold, radius, smoothing = decode.score_threshold, decode.nms_radius, decode.smoothing
-    blobs = _detector(decode, metadata) == "blobs"
+    blobs = chosen_detector(decode, metadata) == "blobs"
     if blobs:
         threshold = BLOB_THRESHOLD if threshold is None else threshold
         radius = blob_radius(size) if radius is None else radius
@@ -176,33 +184,15 @@ def decode_settings(decode: DecodeOptions, metadata: WeightsMetadata, size: tupl
     )
 
 
-def pixel_scores(
-    image: NDArray[np.float32], scores: NDArray[np.float32], settings: DecodeSettings, *, scratch: Scratch | None = None
-) -> NDArray[np.float32]:
-    """The map in which `find_keypoints` is to look: the network's scores, or the response of the input image to blobs.
-
-    Parameters
-    ----------
-    image, scores
-        float32 (H, W), the network's input, gray in [0, 1], and its score map.
-    settings
-        How keypoints are chosen.
-    scratch
-        If given, the result may lie in memory of it and is valid until its next use.
-    """
-    if not settings.blob_deviation:
-        return scores
-    return blob_response(image, settings.blob_deviation, scratch=scratch)
-
-
-def _detector(decode: DecodeOptions, metadata: WeightsMetadata) -> Detector:
+def chosen_detector(decode: DecodeOptions, metadata: WeightsMetadata) -> Detector:
+    """The detector that `decode` asks for, or leaves to weights with `metadata`."""
     return metadata.detector if decode.detector == "auto" else cast("Detector", decode.detector)
 
 
 def _candidates(decode: DecodeOptions, metadata: WeightsMetadata) -> Candidates:
     if decode.candidates != "auto":
         return cast("Candidates", decode.candidates)
-    return "peaks" if _detector(decode, metadata) == "blobs" else metadata.candidates
+    return "peaks" if chosen_detector(decode, metadata) == "blobs" else metadata.candidates
 
 
 def _is_wanted(mask: Mask | None, geometry: InputGeometry, border: int, uv: NDArray[np.float32]) -> NDArray[np.bool_]:

@@ -49,6 +49,10 @@ class FeatureNetwork(nn.Module):
         """Detector head before the sigmoid: (B, 256, H / 16, W / 16), one channel per pixel of the cell."""
         return self.convD_2(self.head_activation(self.convD_1(encoded)))
 
+    def describe(self, image: Tensor) -> Tensor:
+        """The descriptors of `forward` alone, without the detector's part of the network."""
+        return _normalised(self.descriptor_channels(self.encode(image)))
+
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """Run the network.
 
@@ -66,7 +70,10 @@ class FeatureNetwork(nn.Module):
             (B, 1, H, W) in (0, 1), one score per pixel.
         """
         encoded = self.encode(image)
-        channels = self.descriptor_channels(encoded)
-        descriptors = channels / torch.norm(channels, p=2, dim=1, keepdim=True)
+        descriptors = _normalised(self.descriptor_channels(encoded))
         scores = nn.functional.pixel_shuffle(torch.sigmoid(self.detector_logits(encoded)), self.stride)
         return descriptors, scores
+
+
+def _normalised(channels: Tensor) -> Tensor:
+    return channels / torch.norm(channels, p=2, dim=1, keepdim=True)

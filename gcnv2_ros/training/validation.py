@@ -68,6 +68,9 @@ class _Remembering:
         self._latest = [*self._latest[-1:], (batch, raw)]
         return raw
 
+    def describe(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        return self.infer(batch).descriptors
+
     def close(self) -> None:
         self._latest = []
         self._runtime.close()

@@ -72,13 +72,20 @@ class Runtime(Protocol):
         """Run the network on float32 (B, 1, H, W) in [0, 1], contiguous; H and W are multiples of the stride."""
         ...
 
+    def describe(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The descriptors that `infer` gives, alone: the detector's part of the network is left out where it can be."""
+        ...
+
     def close(self) -> None:
         """Free the engine's memory; `infer` must not be called afterwards. May be called twice."""
         ...
 
 
-def create_runtime(options: ExtractorOptions, weights: Weights) -> Runtime:
+def create_runtime(options: ExtractorOptions, weights: Weights, *, detector: bool = True) -> Runtime:
     """Build the engine that `options.runtime` names, with `weights` in it.
+
+    Without `detector` it is built for `Runtime.describe`, with it for `Runtime.infer`. The other one works too, but may
+    take its time when it is called first.
 
     ``auto`` takes the first of `AUTO_ORDER` that is installed and loads the network, on the CPU in fp32; the first
     of `EIGHT_BIT` that is installed, where int8 is asked for; torch, where a CUDA device or another precision is asked
@@ -94,30 +101,30 @@ def create_runtime(options: ExtractorOptions, weights: Weights) -> Runtime:
     if options.runtime not in ("auto", *AUTO_ORDER):
         raise ExtractionError(f"there is no runtime {options.runtime!r}; choose auto or {', '.join(AUTO_ORDER)}")
     if options.runtime != "auto":
-        return _build(options.runtime, options, weights)
+        return _build(options.runtime, options, weights, detector)
     if options.precision == "int8":
         for name in EIGHT_BIT[:-1]:
             try:
-                return _build(name, options, weights)
+                return _build(name, options, weights, detector)
             except MissingDependencyError:
                 continue
-        return _build(EIGHT_BIT[-1], options, weights)
+        return _build(EIGHT_BIT[-1], options, weights, detector)
     from .torch_eager import resolve_device
 
     if options.precision in ("auto", "fp32") and resolve_device(options.device).type == "cpu":
         on_cpu = replace(options, device="cpu")
         for name in AUTO_ORDER[:-1]:
             try:
-                return _build(name, on_cpu, weights)
+                return _build(name, on_cpu, weights, detector)
             except MissingDependencyError:
                 continue
             except ExtractionError as error:
                 _LOGGER.warning("the runtime %s is passed over: %s", name, error)
-    return _build("torch", options, weights)
+    return _build("torch", options, weights, detector)
 
 
-def _build(name: str, options: ExtractorOptions, weights: Weights) -> Runtime:
+def _build(name: str, options: ExtractorOptions, weights: Weights, detector: bool) -> Runtime:
     # Each module imports its library, which is installed or not, and takes its time.
     module, engine = _ENGINES[name]
     build = getattr(importlib.import_module(module, __package__), engine)
-    return build(options, weights)
+    return build(options, weights, detector=detector)

@@ -8,7 +8,7 @@ ONNX Runtime keeps it in a folder of the cache that belongs to these weights, th
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -49,6 +49,8 @@ class OnnxRuntime:
         as there are physical cores.
     weights
         Weights of `options.model`.
+    detector
+        Makes no difference here.
 
     Raises
     ------
@@ -61,7 +63,7 @@ class OnnxRuntime:
 
     name = "onnxruntime"
 
-    def __init__(self, options: ExtractorOptions, weights: Weights) -> None:
+    def __init__(self, options: ExtractorOptions, weights: Weights, *, detector: bool = True) -> None:
         model, device = options.model, options.device
         try:
             import onnxruntime  # type: ignore[import-not-found,import-untyped]
@@ -107,10 +109,18 @@ class OnnxRuntime:
 
     def infer(self, batch: NDArray[np.float32]) -> RawFeatures:
         """Run the network on float32 (B, 1, H, W) in [0, 1]."""
+        descriptors, scores = self._run(OUTPUT_NAMES, batch)
+        return RawFeatures(descriptors, scores)
+
+    def describe(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The descriptors of `infer` alone; ONNX Runtime runs the whole network for them all the same."""
+        (descriptors,) = self._run(OUTPUT_NAMES[:1], batch)
+        return descriptors
+
+    def _run(self, outputs: Sequence[str], batch: NDArray[np.float32]) -> list[NDArray[np.float32]]:
         if self._session is None:
             raise ExtractionError("this extractor is closed")
-        descriptors, scores = self._session.run(OUTPUT_NAMES, {INPUT_NAME: batch})
-        return RawFeatures(descriptors, scores)
+        return list(self._session.run(outputs, {INPUT_NAME: batch}))
 
     def close(self) -> None:
         """Free the session."""

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import io
 import logging
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -38,6 +40,9 @@ class OpenVINORuntime:
         compiled for it, which is faster; all else goes through one of open size.
     weights
         Weights of `options.model`.
+    detector
+        What is compiled at once: the network with its detector or without. The other one is compiled when it is called
+        first.
 
     Raises
     ------
@@ -50,10 +55,8 @@ class OpenVINORuntime:
 
     name = "openvino"
     device = "cpu"
-    _request: Any
-    _shaped_request: Any
 
-    def __init__(self, options: ExtractorOptions, weights: Weights) -> None:
+    def __init__(self, options: ExtractorOptions, weights: Weights, *, detector: bool = True) -> None:
         try:
             import openvino  # type: ignore[import-not-found,import-untyped]
         except ImportError as error:
@@ -73,12 +76,11 @@ class OpenVINORuntime:
         if options.input_size is not None:
             self._shape = (1, 1, *(-(-side // self.stride) * self.stride for side in reversed(options.input_size)))
         calibration = load_calibration(options.model, weights) if self.precision == "int8" else None
+        self._compile: Callable[..., Any] | None = partial(_compiled, openvino, options, weights, calibration)
+        self._requests: dict[tuple[bool, bool], Any] = {}
         try:
-            self._request = _compiled(openvino, options, weights, calibration, None).create_infer_request()
-            self._shaped_request = self._request
-            if self._shape is not None:
-                shaped = _compiled(openvino, options, weights, calibration, self._shape)
-                self._shaped_request = shaped.create_infer_request()
+            for shaped in {False, self._shape is not None}:
+                self._request(detector, shaped)
         except GCNv2Error:
             raise
         except (
@@ -88,17 +90,31 @@ class OpenVINORuntime:
 
     def infer(self, batch: NDArray[np.float32]) -> RawFeatures:
         """Run the network on float32 (B, 1, H, W) in [0, 1]."""
-        if self._request is None:
-            raise ExtractionError("this extractor is closed")
-        request = self._shaped_request if batch.shape == self._shape else self._request
-        # Outputs are copied: the next call writes into the same memory.
-        results = request.infer({INPUT_NAME: batch}, share_inputs=True, share_outputs=False)
+        results = self._infer(batch, True)
         descriptors, scores = (results[name] for name in OUTPUT_NAMES)
         return RawFeatures(descriptors.transpose(0, 3, 1, 2), scores)
 
+    def describe(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The descriptors of `infer` alone."""
+        return np.asarray(self._infer(batch, False)[OUTPUT_NAMES[0]]).transpose(0, 3, 1, 2)
+
     def close(self) -> None:
         """Free the compiled networks."""
-        self._request = self._shaped_request = None
+        self._compile = None
+        self._requests = {}
+
+    def _infer(self, batch: NDArray[np.float32], detector: bool) -> Any:
+        request = self._request(detector, batch.shape == self._shape)
+        # Outputs are copied: the next call writes into the same memory.
+        return request.infer({INPUT_NAME: batch}, share_inputs=True, share_outputs=False)
+
+    def _request(self, detector: bool, shaped: bool) -> Any:
+        if self._compile is None:
+            raise ExtractionError("this extractor is closed")
+        if (detector, shaped) not in self._requests:
+            network = self._compile(self._shape if shaped else None, detector=detector)
+            self._requests[detector, shaped] = network.create_infer_request()
+        return self._requests[detector, shaped]
 
 
 def _compiled(
@@ -107,8 +123,13 @@ def _compiled(
     weights: Weights,
     calibration: Calibration | None,
     shape: tuple[int, ...] | None,
+    *,
+    detector: bool,
 ) -> Any:
-    """The network compiled for batches of `shape`, or of any; from the cache where it is there and sound."""
+    """The network compiled for batches of `shape`, or of any, with its detector or without.
+
+    From the cache where it is there and sound.
+    """
     core = openvino.Core()
     settings: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY"}
     # Where the processor has it, OpenVINO would compute in bf16, which turns descriptor bits over.
@@ -118,6 +139,9 @@ def _compiled(
 
     def build() -> bytes:
         network = core.read_model(io.BytesIO(cached_onnx(options.model, weights, calibration)))
+        if not detector:
+            described = [result for result in network.get_results() if OUTPUT_NAMES[0] in result.output(0).get_names()]
+            network = openvino.Model(described, network.get_parameters(), network.get_friendly_name())
         if shape is not None:
             network.reshape(list(shape))
         # The decoder reads whole descriptors; channels last is also how OpenVINO has them within.
@@ -131,6 +155,7 @@ def _compiled(
 
     key = {
         **onnx_key(options.model, weights, calibration),
+        "outputs": ", ".join(OUTPUT_NAMES if detector else OUTPUT_NAMES[:1]),
         "size": "open" if shape is None else "x".join(map(str, shape)),
         "compiler": f"openvino {openvino.__version__}, channels last",
         "processor": f"{core.get_property(_DEVICE, 'FULL_DEVICE_NAME')}, "

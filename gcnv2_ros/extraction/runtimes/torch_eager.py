@@ -25,6 +25,8 @@ class TorchRuntime:
         fp32. Threads are those of torch in this process; 0 leaves them as they are.
     weights
         Weights of `options.model`.
+    detector
+        Makes no difference here.
 
     Raises
     ------
@@ -34,7 +36,7 @@ class TorchRuntime:
 
     name = "torch"
 
-    def __init__(self, options: ExtractorOptions, weights: Weights) -> None:
+    def __init__(self, options: ExtractorOptions, weights: Weights, *, detector: bool = True) -> None:
         self._device = resolve_device(options.device)
         self.device = str(self._device)
         self.precision = "fp32" if options.precision == "auto" else options.precision
@@ -59,14 +61,25 @@ class TorchRuntime:
 
     def infer(self, batch: NDArray[np.float32]) -> RawFeatures:
         """Run the network on float32 (B, 1, H, W) in [0, 1]."""
+        with torch.inference_mode():
+            descriptors, scores = self._open_network()(self._on_device(batch))
+            return RawFeatures(_on_host(descriptors), _on_host(scores))
+
+    def describe(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The descriptors of `infer` alone."""
+        with torch.inference_mode():
+            return _on_host(self._open_network().describe(self._on_device(batch)))
+
+    def _open_network(self) -> FeatureNetwork:
         if self._network is None:
             raise ExtractionError("this extractor is closed")
-        with torch.inference_mode():
-            image = torch.from_numpy(batch)
-            if self._device.type == "cuda":
-                image = image.pin_memory().to(self._device, self._dtype, non_blocking=True)
-            descriptors, scores = self._network(image.contiguous(memory_format=torch.channels_last))
-            return RawFeatures(_on_host(descriptors), _on_host(scores))
+        return self._network
+
+    def _on_device(self, batch: NDArray[np.float32]) -> torch.Tensor:
+        image = torch.from_numpy(batch)
+        if self._device.type == "cuda":
+            image = image.pin_memory().to(self._device, self._dtype, non_blocking=True)
+        return image.contiguous(memory_format=torch.channels_last)
 
     def close(self) -> None:
         """Free the network."""
