@@ -13,6 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from gcnv2_ros.extraction.blobs import blob_response
+from gcnv2_ros.training.blobs import picture_blobs
 from gcnv2_ros.training.config import ScheduleOptions, config_from_dict
 from gcnv2_ros.training.optimiser import SAMPLING_RATE, Muon, create_optimisers, orthogonalise
 from gcnv2_ros.training.pairs import HomographyPairs, PairDataset, TargetOptions
@@ -86,6 +88,51 @@ def test_peaks_widen_with_what_a_view_enlarges_and_never_narrow(enlarged: float)
     # The area in which a Gaussian exceeds a level grows with its variance.
     widened = max(1.0, 0.9 * enlarged / 0.8) ** 2
     assert share_of_map(0.9) / share_of_map(0.0) == pytest.approx(widened, rel=0.15)
+
+
+def picture_of_spots() -> Picture:
+    """A gray picture of bright spots, without keypoints."""
+    image = np.full((256, 320), 60.0)
+    across, down = np.meshgrid(np.arange(320), np.arange(256))
+    for u, v in SPOTS:
+        image += 150 * np.exp(-((across - u) ** 2 + (down - v) ** 2) / (2 * 2.0**2))
+    nothing = np.zeros((0, 2), np.float32)
+    return Picture(picture_pyramid(image.astype(np.uint8)), nothing, nothing[:, 0])
+
+
+SPOTS = [(u, v) for u in range(20, 310, 24) for v in range(20, 250, 24)]
+
+
+@pytest.mark.parametrize("magnification", [1.5, 1.0, 0.6, 0.35])
+def test_blobs_of_a_picture_are_found_for_views_that_enlarge_or_reduce_it(magnification: float) -> None:
+    found = picture_blobs(picture_of_spots().pyramid, magnification)
+    distance = np.linalg.norm(found[: len(SPOTS), None] - np.array(SPOTS), axis=2)
+    assert distance.min(axis=1).max() < 0.5
+    assert len(set(distance.argmin(axis=1))) == len(SPOTS)
+
+
+def test_descriptors_are_compared_at_blobs_as_often_as_is_asked_for() -> None:
+    plain = PhotometricOptions(noise=0, motion_blur_probability=0, shading_probability=0, jpeg_probability=0)
+    warp = WarpOptions(scale=(0.9, 1.1), perspective=0.1)
+    picture = picture_of_spots()
+    for blobs, share in ((True, 0.6), (True, 0.2), (False, 0.6)):
+        target = TargetOptions(queries=10, keypoint_share=0.8, blob_share=share)
+        pairs = PairDataset(
+            [(HomographyPairs([picture], warp, plain, blobs), 1.0)], size=SIZE, target=target, seed=2, count=6
+        )
+        counts = []
+        for number in range(6):
+            pair = pairs[number]
+            response = blob_response(pair["images"][0, 0].numpy().astype(np.float32) / 255, 1.75)
+            rows, columns = np.nonzero(
+                (response > 0.002) & (response == cv2.dilate(response, np.ones((5, 5), np.uint8)))
+            )
+            queries = pair["queries"].numpy()
+            assert not np.isnan(queries).any()
+            middles = np.column_stack([columns, rows])
+            counts.append(int((np.linalg.norm(queries[:, None] - middles, axis=2).min(axis=1) < 1.5).sum()))
+        # A few of those drawn from the whole view lie on a spot by chance.
+        assert np.mean(counts) == pytest.approx(10 * share if blobs else 0.0, abs=1)
 
 
 def test_a_dark_picture_is_exposed_and_a_bright_one_left_alone() -> None:

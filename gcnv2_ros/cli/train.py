@@ -151,12 +151,13 @@ def pair_sources(config: TrainingConfig) -> list[tuple[PairSource, float]]:
     data = config.data
     loaded = {folder: load_pictures(folder) for folder in set(data.pictures)}
     pictures = [picture for folder in data.pictures for picture in loaded[folder]]
+    blobs = config.target.blob_share > 0
     sources: list[tuple[PairSource, float]] = []
     if pictures:
-        sources.append((HomographyPairs(pictures, config.warp, config.photometric), 1.0))
+        sources.append((HomographyPairs(pictures, config.warp, config.photometric, blobs), 1.0))
     for spec in data.sequences:
         sequence = open_sequence(spec)
-        geometric = GeometricPairs(sequence, shi_tomasi_corners, config.photometric)
+        geometric = GeometricPairs(sequence, shi_tomasi_corners, config.photometric, blobs=blobs)
         # Without pictures the sequences are everything; among themselves they share evenly.
         total = data.sequence_share / (1 - data.sequence_share) if pictures else 1.0
         sources.append((geometric, total / len(data.sequences)))

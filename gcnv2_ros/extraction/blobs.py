@@ -24,7 +24,7 @@ on an image of 320x240; where there is anything better, `max_keypoints` leaves i
 
 _DEVIATION_AT_REFERENCE = 1.6
 _REFERENCE_AREA = 320 * 240
-_SCALE_RATIO = 1.44
+_SCALE_RATIO = 1.7
 _RADIUS_BY_DEVIATION = 1.25
 # Of the Hessian's two second derivatives the mean and half of the difference, and the mixed derivative.
 _MEAN = np.array([[0, 1, 0], [1, -4, 1], [0, 1, 0]], np.float32) / 2
@@ -57,7 +57,7 @@ def blob_response(
         float32 (H, W), gray in [0, 1].
     deviation
         Standard deviation in pixels of the finer of the two Gaussian blurs at which blobs are looked for; the other
-        one's is 1.44 times as large.
+        one's is 1.7 times as large.
     scratch
         If given, the result lies in memory of it and is valid until its next use.
 

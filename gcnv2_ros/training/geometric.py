@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from ..camera import Camera
 from ..geometry import dense_flow
 from ..sequences import Frame, Sequence
-from .pairs import View
+from .blobs import picture_blobs
+from .pairs import NO_POINTS, View, strongest_within
 from .photometric import PhotometricOptions, photometric_change
 from .pictures import TrainingDataError
 
@@ -50,6 +51,8 @@ class GeometricPairs:
         Frames are at most so many apart.
     least_overlap
         Pairs of windows that share less than this are drawn again, and given up after a few attempts.
+    blobs
+        Whether views come with their blobs.
 
     Raises
     ------
@@ -65,6 +68,7 @@ class GeometricPairs:
         *,
         largest_gap: int = 30,
         least_overlap: float = 0.2,
+        blobs: bool = False,
     ) -> None:
         first = sequence[0]
         if sequence.camera is None or first.depth is None or first.pose is None:
@@ -75,6 +79,7 @@ class GeometricPairs:
         self._photometric = photometric
         self._largest_gap = min(largest_gap, len(sequence) - 1)
         self._least_overlap = least_overlap
+        self._blobs = blobs
         self._seen = lru_cache(maxsize=_CACHED_FRAMES)(self._look)
 
     def _look(self, index: int) -> _Seen:
@@ -127,8 +132,9 @@ class GeometricPairs:
 
     def _view(self, rng: np.random.Generator, seen: _Seen, corner: NDArray[np.int_], size: tuple[int, int]) -> View:
         width, height = size
-        gray = seen.frame.gray[corner[1] : corner[1] + height, corner[0] : corner[0] + width]
+        gray = np.ascontiguousarray(seen.frame.gray[corner[1] : corner[1] + height, corner[0] : corner[0] + width])
         keypoints = seen.keypoints - corner
         near = np.all((keypoints > -4) & (keypoints < np.array(size) + 3), axis=1)
-        changed = photometric_change(rng, np.ascontiguousarray(gray), self._photometric)
-        return View(changed, keypoints[near], seen.scores[near], np.ones((height, width), bool))
+        changed = photometric_change(rng, gray, self._photometric)
+        blobs = strongest_within(picture_blobs([gray], 1.0), size) if self._blobs else NO_POINTS
+        return View(changed, keypoints[near], seen.scores[near], np.ones((height, width), bool), blobs=blobs)

@@ -7,7 +7,7 @@ loader processes gives the same sequence.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol
 
 import numpy as np
@@ -17,11 +17,16 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from ..geometry import warp_homography
+from .blobs import picture_blobs
 from .correspondence import lookup_flow
 from .photometric import PhotometricOptions, photometric_change
 from .pictures import Picture
 from .targets import draw_score_map, shi_tomasi_cells, suppress_weaker
 from .warps import WarpOptions, homography_flow, magnification, random_views, warp_picture
+
+_BLOB_AREA = 64
+"""A view has at most one blob for so many of its pixels: about as many as the most keypoints that are asked for."""
+NO_POINTS = np.zeros((0, 2), np.float32)
 
 DetectorTarget = Literal["teacher", "shi_tomasi"]
 
@@ -51,6 +56,8 @@ class TargetOptions:
         Points per pair at which descriptors are compared.
     keypoint_share
         Share of them taken from keypoints, as far as there are any; the others are uniform over the overlap.
+    blob_share
+        Share of them taken from blobs, within `keypoint_share`: of weights that are to be read at blobs.
     """
 
     source: DetectorTarget = "teacher"
@@ -63,6 +70,7 @@ class TargetOptions:
     sigma_growth: float = 0.0
     queries: int = 256
     keypoint_share: float = 0.75
+    blob_share: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -79,6 +87,8 @@ class View:
         bool (H, W), false where the image shows nothing of its picture.
     magnification
         Pixels of the image for one of the picture or recorded frame that it shows.
+    blobs
+        (M, 2) in pixels of the image: points in the middle of blobs.
     """
 
     image: NDArray[np.uint8]
@@ -86,6 +96,7 @@ class View:
     scores: NDArray[np.floating]
     valid: NDArray[np.bool_]
     magnification: float = 1.0
+    blobs: NDArray[np.floating] = field(default_factory=lambda: NO_POINTS)
 
 
 class PairSource(Protocol):
@@ -98,26 +109,30 @@ class PairSource(Protocol):
 
 @dataclass(frozen=True)
 class HomographyPairs:
-    """Pairs of views of one picture under random homographies and photometric changes."""
+    """Pairs of views of one picture under random homographies and photometric changes; with `blobs`, with these too."""
 
     pictures: list[Picture]
     warp: WarpOptions
     photometric: PhotometricOptions
+    blobs: bool = False
 
     def draw(self, rng: np.random.Generator, size: tuple[int, int]) -> tuple[View, View, NDArray[np.float32]]:
         """Draw two views of a random picture; see `PairSource`."""
         picture = self.pictures[int(rng.integers(len(self.pictures)))]
         height, width = picture.pyramid[0].shape
         homographies = random_views(rng, (width, height), size, self.warp)
+        magnifications = [magnification(homography, size) for homography in homographies]
+        blobs = picture_blobs(picture.pyramid, float(np.sqrt(np.prod(magnifications)))) if self.blobs else NO_POINTS
         views = []
-        for homography in homographies:
+        for homography, magnified in zip(homographies, magnifications):
             image, valid = warp_picture(picture.pyramid, homography, size)
             keypoints = warp_homography(homography, picture.keypoints)
             with np.errstate(invalid="ignore"):
                 u, v = keypoints.T
                 near = (u > -4) & (u < size[0] + 3) & (v > -4) & (v < size[1] + 3)
             changed = photometric_change(rng, image, self.photometric)
-            views.append(View(changed, keypoints[near], picture.scores[near], valid, magnification(homography, size)))
+            seen = strongest_within(warp_homography(homography, blobs), size)
+            views.append(View(changed, keypoints[near], picture.scores[near], valid, magnified, seen))
         flow = homography_flow(homographies[1] @ np.linalg.inv(homographies[0]), size)
         return views[0], views[1], flow
 
@@ -197,7 +212,7 @@ class PairDataset(Dataset[dict[str, Tensor]]):
             "targets": torch.from_numpy(np.stack(targets)[:, None]),
             "valid": torch.from_numpy(np.stack([first.valid, second.valid])[:, None]),
             "flow": torch.from_numpy(flow),
-            "queries": torch.from_numpy(self._queries(rng, first.keypoints, flow)),
+            "queries": torch.from_numpy(self._queries(rng, first, flow)),
         }
 
     def _weakest_score(self, views: list[View]) -> float:
@@ -212,15 +227,14 @@ class PairDataset(Dataset[dict[str, Tensor]]):
                 weakest = max(weakest, float(np.partition(inside, -limit)[-limit]))
         return weakest
 
-    def _queries(
-        self, rng: np.random.Generator, keypoints: NDArray[np.floating], flow: NDArray[np.float32]
-    ) -> NDArray[np.float32]:
+    def _queries(self, rng: np.random.Generator, view: View, flow: NDArray[np.float32]) -> NDArray[np.float32]:
         """Choose the points of the first view at which descriptors are compared."""
         wanted = self.target.queries
         queries = np.full((wanted, 2), np.nan, np.float32)
-        seen = keypoints[~np.isnan(_move(flow, keypoints)[:, 0])]
-        chosen = rng.permutation(len(seen))[: int(wanted * self.target.keypoint_share)]
-        queries[: len(chosen)] = seen[chosen]
+        most = int(wanted * self.target.keypoint_share)
+        blobs = _some_of(rng, view.blobs, flow, min(int(wanted * self.target.blob_share), most))
+        chosen = np.concatenate([blobs, _some_of(rng, view.keypoints, flow, most - len(blobs))])
+        queries[: len(chosen)] = chosen
         rows, columns = np.nonzero(~np.isnan(flow[..., 0]))
         if len(rows):
             picked = rng.integers(len(rows), size=wanted - len(chosen))
@@ -239,6 +253,21 @@ def _inside(view: View) -> NDArray[np.bool_]:
     inside = (columns >= 0) & (columns < width) & (rows >= 0) & (rows < height)
     inside[inside] = view.valid[rows[inside], columns[inside]]
     return inside
+
+
+def strongest_within(points: NDArray[np.floating], size: tuple[int, int]) -> NDArray[np.floating]:
+    """Of blobs (N, 2), the strongest first, those within a view of `size`, and no more than it may have."""
+    with np.errstate(invalid="ignore"):
+        inside = np.all((points >= 0) & (points <= np.array(size) - 1), axis=1)
+    return points[inside][: size[0] * size[1] // _BLOB_AREA]
+
+
+def _some_of(
+    rng: np.random.Generator, points: NDArray[np.floating], flow: NDArray[np.float32], count: int
+) -> NDArray[np.floating]:
+    """A random choice of at most `count` points (N, 2) of the first view that are seen in the second."""
+    seen = points[~np.isnan(_move(flow, points)[:, 0])]
+    return seen[rng.permutation(len(seen))[:count]]
 
 
 def _move(flow: NDArray[np.float32], points: NDArray[np.floating]) -> NDArray[np.float32]:
