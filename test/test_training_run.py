@@ -283,7 +283,8 @@ def test_geometric_pairs_show_the_same_place_where_the_flow_says() -> None:
         assert not len(first.blobs)
     for view in GeometricPairs(room, shi_tomasi_corners, off, blobs=True).draw(np.random.default_rng(0), SIZE)[:2]:
         assert 5 < len(view.blobs) <= SIZE[0] * SIZE[1] / 64
-        assert (view.blobs >= 0).all() and (view.blobs <= np.array(SIZE) - 1).all()
+        assert (view.blobs >= 0).all()
+        assert (view.blobs <= np.array(SIZE) - 1).all()
 
 
 @pytest.mark.parametrize("model", ["gcnv2", "gcnv2_mobile"])
