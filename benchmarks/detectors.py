@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the network's own keypoints are worth: beside others that are described by the same map, on synthetic pairs.
+"""What keypoints of several detectors are worth that are described by the same map, on synthetic pairs.
 
     python benchmarks/detectors.py --pictures PHOTOS --pairs 60 --out detectors.json
 
-- ``network``: as shipped, sub-pixel positions by a fit to the score map; ``whole pixels``: without the fit.
-- ``moved to corners``: moved to the corner that `cv2.cornerSubPix` finds in the image as given, if it is within 2 px.
+- ``blobs``, ``network``: what the parameter `detector` offers, with what is recommended for it; ``in whole pixels``:
+  without the fit for sub-pixel positions.
+- ``network, moved to corners``: moved to the corner that `cv2.cornerSubPix` finds in the image as given, if it is
+  within 2 px.
 - ``shi_tomasi``: the strongest Shi-Tomasi corners of the image as given, moved in the same way.
 """
 
@@ -75,15 +77,15 @@ def contenders(
     extractor: Extractor, runtime: Runtime, sample: Sampler, size: tuple[int, int], budget: int
 ) -> dict[str, Extract]:
     """The ways to find keypoints that are compared, by name."""
-    decode = DecodeOptions(max_keypoints=budget, score_threshold=0.0)
 
-    def network(image: Image) -> Features:
-        extractor.decode_options = decode
-        return extractor.extract(image)
+    def offered(detector: str, subpixel: bool = True) -> Extract:
+        decode = DecodeOptions(max_keypoints=budget, score_threshold=0.0, detector=detector, subpixel=subpixel)
 
-    def whole(image: Image) -> Features:
-        extractor.decode_options = replace(decode, subpixel=False)
-        return extractor.extract(image)
+        def extract(image: Image) -> Features:
+            extractor.decode_options = decode
+            return extractor.extract(image)
+
+        return extract
 
     def moved(image: Image) -> Features:
         features = network(image)
@@ -93,10 +95,13 @@ def contenders(
         found = cv2.goodFeaturesToTrack(image, budget, _CORNER_QUALITY, _CORNER_DISTANCE)
         return move_to_corners(image, np.reshape([] if found is None else found, (-1, 2)).astype(np.float32))
 
+    network = offered("network")
     return {
+        "blobs": offered("blobs"),
+        "blobs in whole pixels": offered("blobs", subpixel=False),
         "network": network,
-        "whole pixels": whole,
-        "moved to corners": moved,
+        "network in whole pixels": offered("network", subpixel=False),
+        "network, moved to corners": moved,
         "shi_tomasi": describe(runtime, sample, size, corners),
     }
 

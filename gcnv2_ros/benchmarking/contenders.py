@@ -101,8 +101,8 @@ class NetworkContender:
     """The package's own extraction, its steps called one by one; gives what `Extractor.extract` gives."""
 
     def __init__(self, options: ExtractorOptions, weights: Weights, decode: DecodeOptions) -> None:
-        detector = chosen_detector(decode, weights.metadata) == "network"
-        self.runtime = create_runtime(options, weights, detector=detector)
+        self.detector = chosen_detector(decode, weights.metadata)
+        self.runtime = create_runtime(options, weights, detector=self.detector == "network")
         self.name = f"{options.model} {self.runtime.name} {self.runtime.precision}"
         self.options, self.decode = options, decode
         self._metadata = weights.metadata

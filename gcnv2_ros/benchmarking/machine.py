@@ -65,8 +65,11 @@ def gemm_gflops(threads: int) -> float:
     return 2 * _GEMM_SIDE**3 / best / 1e9
 
 
-def forward_gflop(model: str, width: int, height: int) -> float:
-    """10^9 floating-point operations of one forward pass, two to a multiplication with addition."""
+def forward_gflop(model: str, width: int, height: int, *, detector: bool = True) -> float:
+    """10^9 floating-point operations of one forward pass, two to a multiplication with addition.
+
+    Without `detector` they are those of the descriptors alone.
+    """
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
@@ -76,7 +79,7 @@ def forward_gflop(model: str, width: int, height: int) -> float:
         network = create_network(model).eval()
         counter = FlopCounterMode(display=False)
         with counter, torch.no_grad():
-            network(torch.zeros(1, 1, height, width))
+            (network if detector else network.describe)(torch.zeros(1, 1, height, width))
     return counter.get_total_flops() / 1e9
 
 

@@ -139,7 +139,11 @@ def run_bench(
     for entry in (*report["runs"], *report["by_budget"]):
         if entry["precision"] == "fp32":
             seconds = entry["stages_ms"]["forward"]["p50"] / 1e3
-            entry["share_of_gemm_peak"] = forward_gflop(entry["model"], *entry["input_size"]) / seconds / peak
+            entry["share_of_gemm_peak"] = (
+                forward_gflop(entry["model"], *entry["input_size"], detector=entry["detector"] == "network")
+                / seconds
+                / peak
+            )
     report["load_average_after"] = describe_machine()["load_average"]
     return report
 
@@ -244,6 +248,7 @@ def _summary(
         "input_size": list(size),
         "runtime": None,
         "precision": None,
+        "detector": None,
         "keypoints": float(np.median([len(m.features) for m in measured])),
         "stages_ms": {name: _percentiles(values) for name, values in stages.items()},
         "extract_ms": _percentiles(own),
@@ -252,6 +257,7 @@ def _summary(
         "extract_ratio": {peer: float(np.median(own / seconds)) for peer, seconds in extraction.items()},
     }
     if isinstance(contender, NetworkContender):
+        entry["detector"] = contender.detector
         entry["runtime"], entry["precision"] = contender.runtime.name, contender.runtime.precision
         decoding = stages["suppress"] + stages["sample"]
         entry["decode_to_forward"] = float(np.median(decoding / stages["forward"]))

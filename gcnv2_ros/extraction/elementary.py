@@ -29,6 +29,15 @@ FORM = "1"
 _LOWEST_BEFORE_ELU = -4.0
 
 
+def part_of_onnx(content: bytes, inputs: list[str], outputs: list[str]) -> bytes:
+    """The part of an ONNX model that makes `outputs` from `inputs`; onnx must be installed."""
+    import onnx
+    from onnx.utils import Extractor
+
+    part = Extractor(onnx.load_from_string(content)).extract_model(inputs, outputs)
+    return bytes(part.SerializeToString())
+
+
 def elementary_onnx(content: bytes, calibration: Calibration | None = None) -> bytes:
     """An exported network with its ELUs spelled out; with a calibration, in eight bits.
 

@@ -25,7 +25,7 @@ from ..errors import MissingDependencyError
 from ..features import DESCRIPTOR_BYTES
 from ..files import atomic_path, atomic_write, sha256_of
 from .elementary import FORM as ELEMENTARY_FORM
-from .elementary import elementary_onnx
+from .elementary import elementary_onnx, part_of_onnx
 from .options import ExtractionError
 from .quantization import QUANTIZER, Calibration, quantize_onnx
 from .results import SCHEMA_VERSION
@@ -105,10 +105,22 @@ def cached_onnx(model: str, weights: Weights, calibration: Calibration | None = 
     return cached_model(onnx_key(model, weights, calibration), ".onnx", build)
 
 
-def cached_elementary_onnx(model: str, weights: Weights, calibration: Calibration | None = None) -> bytes:
-    """As `cached_onnx`, in the form that ONNX Runtime computes fast on CPUs (`elementary_onnx`)."""
+def cached_elementary_onnx(
+    model: str, weights: Weights, calibration: Calibration | None = None, *, detector: bool = True
+) -> bytes:
+    """As `cached_onnx`, in the form that ONNX Runtime computes fast on CPUs (`elementary_onnx`).
+
+    Without `detector` the descriptors are its only output.
+    """
     key = {**onnx_key(model, weights, calibration), "form": f"elementary {ELEMENTARY_FORM}"}
-    return cached_model(key, ".elementary.onnx", lambda: elementary_onnx(_onnx_model(model, weights), calibration))
+    if not detector:
+        key["outputs"] = OUTPUT_NAMES[0]
+
+    def build() -> bytes:
+        content = elementary_onnx(_onnx_model(model, weights), calibration)
+        return content if detector else part_of_onnx(content, [INPUT_NAME], [OUTPUT_NAMES[0]])
+
+    return cached_model(key, ".elementary.onnx", build)
 
 
 def onnx_key(model: str, weights: Weights, calibration: Calibration | None = None) -> dict[str, str]:

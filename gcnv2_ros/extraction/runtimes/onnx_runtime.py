@@ -8,7 +8,7 @@ ONNX Runtime keeps it in a folder of the cache that belongs to these weights, th
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -50,7 +50,8 @@ class OnnxRuntime:
     weights
         Weights of `options.model`.
     detector
-        Makes no difference here.
+        What is loaded at once: the network with its detector or without. On a CPU the other one is loaded when it is
+        called first; on a GPU there is one network, with the detector, for both.
 
     Raises
     ------
@@ -90,14 +91,19 @@ class OnnxRuntime:
         settings.intra_op_num_threads = options.threads
         settings.log_severity_level = _ERRORS_ONLY
         calibration = load_calibration(model, weights) if self.precision == "int8" else None
-        # A GPU has a fast ELU of its own.
-        content = (
-            cached_elementary_onnx(model, weights, calibration) if providers == [_CPU] else cached_onnx(model, weights)
-        )
-        try:
-            session = onnxruntime.InferenceSession(content, settings, providers=providers)
-        except Exception as error:  # the library's own errors have no base class of their own
-            raise ExtractionError(f"ONNX Runtime {onnxruntime.__version__} cannot load {model}: {error}") from error
+
+        def load(detector: bool) -> Any:
+            # A GPU has a fast ELU of its own.
+            if providers == [_CPU]:
+                content = cached_elementary_onnx(model, weights, calibration, detector=detector)
+            else:
+                content = cached_onnx(model, weights)
+            try:
+                return onnxruntime.InferenceSession(content, settings, providers=providers)
+            except Exception as error:  # the library's own errors have no base class of their own
+                raise ExtractionError(f"ONNX Runtime {onnxruntime.__version__} cannot load {model}: {error}") from error
+
+        session = load(detector)
         on_cpu = session.get_providers()[0] == _CPU
         if on_cpu and device.startswith("cuda"):
             raise ExtractionError(
@@ -105,26 +111,30 @@ class OnnxRuntime:
                 f"fell back to the CPU; check `nvidia-smi` and the versions of CUDA and cuDNN, or choose cpu or auto"
             )
         self.device = "cpu" if on_cpu else f"cuda:{_device_index(device)}"
-        self._session: Any = session
+        self._load: Callable[[bool], Any] | None = load
+        self._sessions = {detector: session} if providers == [_CPU] else {True: session, False: session}
 
     def infer(self, batch: NDArray[np.float32]) -> RawFeatures:
         """Run the network on float32 (B, 1, H, W) in [0, 1]."""
-        descriptors, scores = self._run(OUTPUT_NAMES, batch)
+        descriptors, scores = self._run(True, batch)
         return RawFeatures(descriptors, scores)
 
     def describe(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
-        """The descriptors of `infer` alone; ONNX Runtime runs the whole network for them all the same."""
-        (descriptors,) = self._run(OUTPUT_NAMES[:1], batch)
+        """The descriptors of `infer` alone."""
+        (descriptors,) = self._run(False, batch)
         return descriptors
 
-    def _run(self, outputs: Sequence[str], batch: NDArray[np.float32]) -> list[NDArray[np.float32]]:
-        if self._session is None:
+    def _run(self, detector: bool, batch: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+        if self._load is None:
             raise ExtractionError("this extractor is closed")
-        return list(self._session.run(outputs, {INPUT_NAME: batch}))
+        if detector not in self._sessions:
+            self._sessions[detector] = self._load(detector)
+        return list(self._sessions[detector].run(OUTPUT_NAMES if detector else OUTPUT_NAMES[:1], {INPUT_NAME: batch}))
 
     def close(self) -> None:
-        """Free the session."""
-        self._session = None
+        """Free the sessions."""
+        self._load = None
+        self._sessions = {}
 
 
 def _providers(device: str, available: list[str], key: Mapping[str, str]) -> list[Any]:
