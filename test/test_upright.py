@@ -169,10 +169,10 @@ def test_a_rolled_view_has_the_features_of_the_upright_one(
 
     aligned, bits = agreement(extractor.extract(rolled, roll=roll))
     plain_share, plain_bits = agreement(extractor.extract(rolled))
-    # A little less than what the shipped weights reach.
-    assert aligned > 0.6
+    # A little less than what the shipped weights reach. Blobs are found again without it too, their bits are not.
+    assert aligned > 0.95
     assert bits <= 20
-    assert aligned > plain_share + 0.05
+    assert aligned >= plain_share
     assert bits < plain_bits
 
 
