@@ -37,20 +37,20 @@ def summit(response: np.ndarray) -> tuple[int, int]:
 
 
 @settings(max_examples=30, deadline=None)
-@given(u=st.integers(12, 50), v=st.integers(12, 36), spread=st.floats(1.2, 3.0), deviation=st.floats(1.0, 3.0))
+@given(u=st.integers(24, 70), v=st.integers(24, 56), spread=st.floats(1.2, 3.0), deviation=st.floats(1.0, 3.0))
 def test_it_is_highest_in_the_middle_of_a_spot_bright_or_dark(u: int, v: int, spread: float, deviation: float) -> None:
-    image = spots((64, 48), (u, v), spread=spread)
+    image = spots((96, 80), (u, v), spread=spread)
     bright = blob_response(image, deviation)
     assert summit(bright) == (u, v)
     assert BLOB_THRESHOLD < bright.max() < 1
-    np.testing.assert_allclose(blob_response(1 - image, deviation), bright, atol=1e-5)
+    np.testing.assert_allclose(blob_response(1 - image, deviation), bright, atol=1e-4)
     assert bright.min() == bright[0].max() == bright[:, -1].max() == 0
 
 
 def test_it_grows_with_contrast_alone() -> None:
     image = spots((64, 48), (30, 20), (45, 31))
     response = blob_response(image, 1.6)
-    np.testing.assert_allclose(blob_response(image / 2 + 0.3, 1.6), response / 2, atol=1e-5)
+    np.testing.assert_allclose(blob_response(image / 2 + 0.3, 1.6), response / 2, atol=1e-4)
 
 
 @pytest.mark.parametrize("angle", [0.0, 20.0, 45.0, 90.0])
