@@ -358,6 +358,17 @@ def test_several_checkpoints_are_exported_as_their_mean(prepared: Path, tmp_path
     for mean, first, last in zip(*(weights.learned_sampling.tensors().values() for weights in exported)):
         assert not torch.equal(first, last)
         torch.testing.assert_close(mean, (first + last) / 2, atol=1e-3, rtol=0)
+    # A weights file goes into the mean as the checkpoints together do.
+    export_run(tmp_path, tmp_path / "half.safetensors", checkpoints=["last.pt"], weights=[files[0]])
+    half = load_weights(tmp_path / "half.safetensors", model="gcnv2_tiny")
+    assert half.metadata.training["averaged_weights"] == [exported[1].sha256]
+    for name, value in half.state_dict.items():
+        torch.testing.assert_close(
+            value, (exported[1].state_dict[name] + exported[2].state_dict[name]) / 2, atol=2e-3, rtol=1e-2
+        )
+    save_weights(tmp_path / "bilinear.safetensors", exported[1].state_dict, WeightsMetadata("gcnv2_tiny"))
+    with pytest.raises(WeightsError, match=r"bilinear\.safetensors cannot be averaged"):
+        export_run(tmp_path, tmp_path / "x.safetensors", weights=[tmp_path / "bilinear.safetensors"])
     with pytest.raises(CheckpointError, match=r"never\.pt"):
         export_run(tmp_path, tmp_path / "x.safetensors", checkpoints=["last.pt", "never.pt"])
 

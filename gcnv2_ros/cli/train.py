@@ -71,6 +71,14 @@ def add_parsers(subparsers: Any) -> None:
         metavar="NAME",
         help="checkpoints in the run's folder; of several the mean is written (default: last.pt)",
     )
+    export.add_argument(
+        "--mean-with",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="FILE",
+        help="weights files that go into the mean, each as the checkpoints together do",
+    )
     export.add_argument("--note", default="", help="a sentence for the file's provenance")
     export.set_defaults(run=run_export)
 
@@ -236,6 +244,10 @@ def run_export(arguments: argparse.Namespace) -> None:
     from ..training.export import export_run
 
     metadata = export_run(
-        arguments.run_folder, arguments.weights, checkpoints=arguments.checkpoints, note=arguments.note
+        arguments.run_folder,
+        arguments.weights,
+        checkpoints=arguments.checkpoints,
+        weights=arguments.mean_with,
+        note=arguments.note,
     )
     print(f"{arguments.weights}: {metadata.model}, {metadata.training['steps']} steps")

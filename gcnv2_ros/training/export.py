@@ -18,7 +18,7 @@ from torch import Tensor
 from ..extraction import DecodeOptions, ExtractorOptions
 from ..image_size import size_text
 from ..networks.common import FeatureNetwork
-from ..weights import Detector, Sampling, WeightsMetadata, save_weights
+from ..weights import Detector, Sampling, Weights, WeightsError, WeightsMetadata, load_weights, save_weights
 from .checkpoint import load_checkpoint
 from .config import config_from_dict
 from .fold import fold_normalisation
@@ -119,7 +119,12 @@ def average_weights(states: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]
 
 
 def export_run(
-    folder: str | Path, target: str | Path, *, checkpoints: Sequence[str] = ("last.pt",), note: str = ""
+    folder: str | Path,
+    target: str | Path,
+    *,
+    checkpoints: Sequence[str] = ("last.pt",),
+    weights: Sequence[str | Path] = (),
+    note: str = "",
 ) -> WeightsMetadata:
     """Write the moving average of a run as half-precision weights with metadata.
 
@@ -132,6 +137,8 @@ def export_run(
     checkpoints
         Names in `folder`, or paths from there; of several the mean of their moving averages is written, under the
         record of the last.
+    weights
+        Weights files, e.g. those with which the training began; each goes into the mean as the checkpoints together do.
     note
         A sentence for the record.
 
@@ -139,6 +146,8 @@ def export_run(
     ------
     CheckpointError
         If a checkpoint is missing or not readable.
+    WeightsError
+        If one of the weights is missing or of another network, or its descriptors are read in another way.
     """
     loaded = [load_checkpoint(Path(folder) / name) for name in checkpoints]
     checkpoint = loaded[-1]
@@ -146,11 +155,14 @@ def export_run(
     network = create_trainable(config)
     network.load_state_dict(average_weights([one.average for one in loaded]))
     network = fold_normalisation(network)
+    others = [load_weights(path, model=config.model) for path in weights]
+    network.load_state_dict(average_weights([*(_state_for(network, other) for other in others), network.state_dict()]))
     pictures = [path for where in config.data.validation for path in find_photographs(where, split="validation")]
     recipe = {key: value for key, value in checkpoint.config.items() if key not in ("data", "initial_weights")}
     training: dict[str, Any] = {
         "steps": checkpoint.step,
         "averaged_steps": [one.step for one in loaded],
+        "averaged_weights": [other.sha256 for other in others],
         "initial": checkpoint.initial,
         "images": 2 * checkpoint.pairs,
         "recipe": recipe,
@@ -186,6 +198,19 @@ def export_run(
     state, learned = released_state(network)
     save_weights(target, state, metadata, learned_sampling=learned)
     return metadata
+
+
+def _state_for(network: FeatureNetwork, weights: Weights) -> Mapping[str, Tensor]:
+    """`weights` under the names of a network without normalisation that reads its descriptors as they do."""
+    learned = weights.learned_sampling
+    state = {**weights.state_dict, **({} if learned is None else learned.tensors())}
+    own = network.state_dict()
+    if {name: value.shape for name, value in state.items()} != {name: value.shape for name, value in own.items()}:
+        raise WeightsError(
+            f"{weights.path} cannot be averaged with the training: its sampling is {weights.metadata.sampling}, or its "
+            "learned coefficients have another shape"
+        )
+    return state
 
 
 def _prepared_record(folder: Path) -> dict[str, Any]:
