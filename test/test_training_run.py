@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -18,7 +19,7 @@ from gcnv2_ros.extraction import ExtractorOptions, create_extractor
 from gcnv2_ros.files import sha256_of
 from gcnv2_ros.networks import create_network
 from gcnv2_ros.sequences import ImageSequence, RoomOptions, SyntheticRoom
-from gcnv2_ros.training.checkpoint import CheckpointError, load_checkpoint
+from gcnv2_ros.training.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from gcnv2_ros.training.config import TrainingConfig, config_from_dict
 from gcnv2_ros.training.correspondence import sample_correspondences
 from gcnv2_ros.training.export import average_weights, export_run, recommend_decoding, recommend_thresholds
@@ -232,6 +233,19 @@ def test_a_checkpoint_of_another_configuration_is_refused(prepared: Path, tmp_pa
     Trainer(config, tmp_path, sources(config, prepared)).run(on_step=lambda report: None)
     other = config_from_dict({**config.to_dict(), "seed": 4})
     with pytest.raises(CheckpointError, match=r"seed = 3.*says 4"):
+        Trainer(other, tmp_path, sources(other, prepared))
+
+
+def test_a_checkpoint_from_before_an_option_was_there_has_its_default(prepared: Path, tmp_path: Path) -> None:
+    config = small_config(steps=4, decay=1, warmup=1)
+    Trainer(config, tmp_path, sources(config, prepared)).run(on_step=lambda report: None)
+    checkpoint = load_checkpoint(tmp_path / "last.pt")
+    target = {name: value for name, value in checkpoint.config["target"].items() if name != "blob_share"}
+    assert target != checkpoint.config["target"]
+    save_checkpoint(tmp_path / "last.pt", replace(checkpoint, config={**checkpoint.config, "target": target}))
+    assert Trainer(config, tmp_path, sources(config, prepared)).step == 4
+    other = config_from_dict({**config.to_dict(), "target": {**config.to_dict()["target"], "blob_share": 0.5}})
+    with pytest.raises(CheckpointError, match=r"'blob_share': 0\.0"):
         Trainer(other, tmp_path, sources(other, prepared))
 
 

@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader
 from ..networks.common import FeatureNetwork
 from ..weights import LearnedSampling, Weights, load_weights
 from .checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
-from .config import LossOptions, ScheduleOptions, TrainingConfig
+from .config import LossOptions, ScheduleOptions, TrainingConfig, config_from_dict
 from .correspondence import sample_correspondences
 from .fold import fold_normalisation, unfold_normalisation
 from .losses import contrastive, relaxed_triplet, score_map_loss, weighted_corner_loss
@@ -165,7 +165,9 @@ class Trainer:
 
     def _restore(self, checkpoint: Checkpoint) -> None:
         current = self.config.to_dict()
-        for key, value in checkpoint.config.items():
+        # Options that came later have their defaults.
+        trained = config_from_dict(_plain(checkpoint.config), source=str(self.folder / "last.pt")).to_dict()
+        for key, value in trained.items():
             if key not in _MAY_CHANGE and _plain(current.get(key)) != _plain(value):
                 raise CheckpointError(
                     f"{self.folder / 'last.pt'} was trained with {key} = {value}, the configuration says "
