@@ -58,7 +58,13 @@ def create_gray(colour: np.ndarray) -> np.ndarray:
 def test_the_original_pipeline_finds_what_is_found_without_its_own_habits(colour: np.ndarray) -> None:
     weights = load_weights("default", model=MODEL)
     decode = DecodeOptions(
-        max_keypoints=200, score_threshold=0.05, smoothing=0.0, nms_radius=4, subpixel=False, candidates="all"
+        max_keypoints=200,
+        score_threshold=0.05,
+        smoothing=0.0,
+        nms_radius=4,
+        subpixel=False,
+        candidates="all",
+        detector="network",
     )
     original = OriginalContender(OPTIONS, weights, decode, score_threshold=0.05).run(image_message(colour)).features
     ours = NetworkContender(OPTIONS, weights, decode).run(image_message(colour)).features

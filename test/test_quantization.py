@@ -55,7 +55,7 @@ def options(path: Path, precision: str, runtime: str = "openvino") -> ExtractorO
 @pytest.mark.parametrize("runtime", ["openvino", "onnxruntime"])
 def test_features_in_eight_bits_are_those_in_float_but_for_a_few(runtime: str, weights_file: Path) -> None:
     image = np.ascontiguousarray(data.astronaut().mean(axis=2).astype(np.uint8)[40:280, 100:420])
-    decode = DecodeOptions(max_keypoints=400)
+    decode = DecodeOptions(max_keypoints=400, detector="network")
     with (
         create_extractor(options(weights_file, "fp32", runtime), decode) as in_float,
         create_extractor(options(weights_file, "int8", runtime), decode) as in_bytes,
