@@ -7,6 +7,8 @@
   without the fit for sub-pixel positions.
 - ``network, moved to corners``: moved to the corner that `cv2.cornerSubPix` finds in the image as given, if it is
   within 2 px.
+- ``blobs described by ORB``: what the detector alone is worth. Keypoints as with ``blobs``, and ORB's descriptors of
+  the image as given, without a pyramid, turned by the intensity centroid of a disc of ORB's radius.
 - ``shi_tomasi``: the strongest Shi-Tomasi corners of the image as given, moved in the same way.
 """
 
@@ -43,6 +45,7 @@ _LARGEST_MOVE = 2.0
 _STOP = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 20, 0.03)
 _CORNER_QUALITY = 1e-3
 _CORNER_DISTANCE = 6.0
+_ORB_RADIUS = 15
 
 Image = NDArray[np.uint8]
 Extract = Callable[[Image], Features]
@@ -55,6 +58,25 @@ def move_to_corners(image: Image, uv: NDArray[np.float32]) -> NDArray[np.float32
     moved = cv2.cornerSubPix(image, uv.reshape(-1, 1, 2).copy(), _WINDOW, (-1, -1), _STOP).reshape(-1, 2)
     near = np.linalg.norm(moved - uv, axis=1) <= _LARGEST_MOVE
     return np.where(near[:, None], moved, uv).astype(np.float32)
+
+
+def described_by_orb(image: Image, features: Features) -> Features:
+    """The same keypoints with ORB's descriptors; those too near to an edge for ORB are left out."""
+    steps = np.arange(-_ORB_RADIUS, _ORB_RADIUS + 1, dtype=np.float32)
+    disc = (steps**2 + steps[:, None] ** 2 <= _ORB_RADIUS**2).astype(np.float32)
+    gray = image.astype(np.float32)
+    moment_u, moment_v = (cv2.filter2D(gray, -1, disc * weight) for weight in (steps, steps[:, None]))
+    columns, rows = np.rint(features.uv).astype(int).T
+    angles = np.degrees(np.arctan2(moment_v[rows, columns], moment_u[rows, columns])) % 360
+    keypoints = [
+        cv2.KeyPoint(float(u), float(v), 2.0 * _ORB_RADIUS + 1, float(angle), float(response), 0, index)
+        for index, ((u, v), angle, response) in enumerate(zip(features.uv, angles, features.response))
+    ]
+    kept, descriptors = cv2.ORB.create(nlevels=1).compute(image, keypoints)
+    numbers = np.array([keypoint.class_id for keypoint in kept])
+    order = np.argsort(numbers)
+    chosen, described = numbers[order], np.asarray(descriptors, np.uint8)[order]
+    return Features(features.uv[chosen], features.response[chosen], described, features.image_size)
 
 
 def describe(
@@ -95,10 +117,11 @@ def contenders(
         found = cv2.goodFeaturesToTrack(image, budget, _CORNER_QUALITY, _CORNER_DISTANCE)
         return move_to_corners(image, np.reshape([] if found is None else found, (-1, 2)).astype(np.float32))
 
-    network = offered("network")
+    blobs, network = offered("blobs"), offered("network")
     return {
-        "blobs": offered("blobs"),
+        "blobs": blobs,
         "blobs in whole pixels": offered("blobs", subpixel=False),
+        "blobs described by ORB": lambda image: described_by_orb(image, blobs(image)),
         "network": network,
         "network in whole pixels": offered("network", subpixel=False),
         "network, moved to corners": moved,

@@ -118,7 +118,8 @@ def _html(
     }
     figures |= {key: value for key, value in demonstration.diagnostics.items() if key.startswith("frames dropped")}
     figures |= {
-        key: str(info.get(key)) for key in ("model", "weights", "weights_sha256", "input_size", "runtime", "device")
+        key: str(info.get(key))
+        for key in ("model", "weights", "weights_sha256", "input_size", "detector", "runtime", "device")
     }
     rows = "".join(
         f"<tr><th>{html.escape(key)}</th><td>{html.escape(value)}</td></tr>" for key, value in figures.items()
