@@ -249,6 +249,16 @@ def test_a_checkpoint_from_before_an_option_was_there_has_its_default(prepared: 
         Trainer(other, tmp_path, sources(other, prepared))
 
 
+def test_what_was_trained_at_blobs_recommends_them(prepared: Path, tmp_path: Path) -> None:
+    config = small_config(steps=2, decay=1, warmup=1)
+    config = replace(config, target=replace(config.target, blob_share=0.5))
+    Trainer(config, tmp_path, sources(config, prepared)).run(on_step=lambda report: None)
+    assert export_run(tmp_path, tmp_path / "w.safetensors").detector == "blobs"
+    assert load_weights(tmp_path / "w.safetensors", model="gcnv2_tiny").metadata.training["recipe"]["target"][
+        "blob_share"
+    ] == pytest.approx(0.5)
+
+
 def test_a_damaged_checkpoint_is_named(prepared: Path, tmp_path: Path) -> None:
     (tmp_path / "last.pt").write_bytes(b"half a file")
     config = small_config()
@@ -362,6 +372,7 @@ def test_several_checkpoints_are_exported_as_their_mean(prepared: Path, tmp_path
                                    if value.is_floating_point() else states[1][name].double())  # fmt: skip
     metadata = export_run(tmp_path, tmp_path / "mean.safetensors", checkpoints=names)
     assert metadata.sampling == config.loss.sampling == "learned"
+    assert metadata.detector == "network"
     assert metadata.training["averaged_steps"] == [3, 8]
     files = [tmp_path / f"{name}.safetensors" for name in names]
     for name, file in zip(names, files):

@@ -178,7 +178,7 @@ def export_run(
     apart = round(config.target.suppression)
     nms_radius = {size_text(*size): apart for size in INPUT_SIZES}
     smoothing: dict[str, float] = {}
-    detector: Detector = "network"
+    detector: Detector = "blobs" if config.target.blob_share else "network"
     if pictures:
         detector, nms_radius, smoothing = recommend_decoding(
             network, pictures, apart=apart, sampling=config.loss.sampling
