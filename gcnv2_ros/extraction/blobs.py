@@ -73,9 +73,12 @@ def blob_response(
     if (loops := kernels.compiled()) is not None:
         loops.blob_response(fine, coarse, *variances, response)
         return response
-    np.add(_smaller_curvature(fine) * variances[0], _smaller_curvature(coarse) * variances[1], out=response)
-    response[[0, -1]] = 0.0
-    response[:, [0, -1]] = 0.0
+    # Into the memory of what is no longer needed: fresh memory costs more than the work in it.
+    _smaller_curvature(fine, response)
+    _smaller_curvature(coarse, fine)
+    cv2.addWeighted(response, float(variances[0]), fine, float(variances[1]), 0.0, dst=response)
+    response[0] = response[-1] = 0.0
+    response[:, 0] = response[:, -1] = 0.0
     return response
 
 
@@ -84,9 +87,10 @@ def _blur(image: NDArray[np.float32], deviation: float, blurred: NDArray[np.floa
     cv2.GaussianBlur(image, (side, side), deviation, dst=blurred)
 
 
-def _smaller_curvature(image: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The smaller absolute eigenvalue of the Hessian where both have one sign, else 0."""
-    mean, half_difference, xy = (cv2.filter2D(image, -1, kernel) for kernel in (_MEAN, _HALF_DIFFERENCE, _MIXED))
-    np.abs(mean, out=mean)
-    cv2.subtract(mean, cv2.magnitude(half_difference, xy), dst=mean)
-    return np.asarray(np.maximum(mean, 0, out=mean), np.float32)
+def _smaller_curvature(image: NDArray[np.float32], curvature: NDArray[np.float32]) -> None:
+    """The smaller absolute eigenvalue of the Hessian where both have one sign, else 0; `curvature` takes the result."""
+    cv2.filter2D(image, -1, _MEAN, dst=curvature)
+    np.abs(curvature, out=curvature)
+    radius = cv2.magnitude(cv2.filter2D(image, -1, _HALF_DIFFERENCE), cv2.filter2D(image, -1, _MIXED))
+    cv2.subtract(curvature, radius, dst=curvature)
+    np.maximum(curvature, 0, out=curvature)
