@@ -428,3 +428,41 @@ def test_a_camera_whose_qos_does_not_fit_is_named_at_once(tmp_path: Path, probe:
             "a publisher of /lossy has an incompatible QoS (RELIABILITY), so nothing will come from it"
         )
         assert "publishes best_effort and this node asks for reliable" in process.log
+
+
+def test_the_detector_changes_while_the_node_runs(tmp_path: Path) -> None:
+    name = "/detecting"
+    size = {"input_width": 160, "input_height": 128, "threads": 1}
+    remappings = {"__node": "detecting", "image": f"{name}/image"}
+    gray = textured(10)
+    with (
+        NodeProcess(tmp_path / "log.txt", {**size, "max_keypoints": 100}, remappings) as process,
+        Probe(name) as probe,
+        create_extractor(ExtractorOptions(**size)) as extractor,
+    ):
+        process.wait_for_log("active")
+        infos = probe.collect(String, f"{name}/model_info", latched=True)
+        clouds = probe.collect(PointCloud2, f"{name}/features")
+        images = probe.publisher(Image, f"{name}/image")
+        responses = []
+        for second, detector in enumerate(("blobs", "network", "blobs"), start=1):
+            # Blobs are what the shipped weights recommend.
+            if second > 1:
+                assert probe.set_parameter("detector", detector).successful
+            probe.wait_for(
+                lambda detector=detector: infos and json.loads(infos[-1].data)["detector"] == detector,
+                f"model_info with {detector}",
+            )
+            image = gray_message(gray, stamp=(second, 0))
+            cloud = probe.wait_for(
+                lambda second=second: [cloud for cloud in clouds if cloud.header.stamp.sec == second],
+                f"features of {detector}",
+                meanwhile=lambda image=image: images.publish(image),
+            )[0]
+            extractor.decode_options = DecodeOptions(max_keypoints=100, detector=detector)
+            received = decode_features(cloud, image_size=(image.width, image.height)).features
+            assert_equal(received, extractor.extract(gray))
+            responses.append(received.response[:10])
+        assert not np.array_equal(responses[0], responses[1])
+        np.testing.assert_array_equal(responses[0], responses[2])
+        assert not probe.set_parameter("detector", "corners").successful
