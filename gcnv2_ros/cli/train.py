@@ -117,7 +117,9 @@ def run_prepare(arguments: argparse.Namespace) -> None:
         options = ExtractorOptions(
             model=arguments.teacher, weights=arguments.teacher_weights, threads=arguments.threads
         )
-        extractor = create_extractor(options, DecodeOptions(max_keypoints=4000, score_threshold=threshold))
+        extractor = create_extractor(
+            options, DecodeOptions(max_keypoints=4000, score_threshold=threshold, detector="network")
+        )
 
         def teach(image: Any) -> Any:
             features = extractor.extract(image)

@@ -116,6 +116,8 @@ class Trainer:
     ------
     CheckpointError
         If the folder's state belongs to a configuration that differs in more than schedule, data or initial weights.
+    ConfigError
+        If the folder's state has an option that there is not.
     WeightsError
         If the initial weights are missing or do not fit the network.
     """
@@ -166,12 +168,12 @@ class Trainer:
     def _restore(self, checkpoint: Checkpoint) -> None:
         current = self.config.to_dict()
         # Options that came later have their defaults.
-        trained = config_from_dict(_plain(checkpoint.config), source=str(self.folder / "last.pt")).to_dict()
+        trained = config_from_dict(checkpoint.config, source=str(self.folder / "last.pt")).to_dict()
         for key, value in trained.items():
-            if key not in _MAY_CHANGE and _plain(current.get(key)) != _plain(value):
+            if key not in _MAY_CHANGE and current[key] != value:
                 raise CheckpointError(
                     f"{self.folder / 'last.pt'} was trained with {key} = {value}, the configuration says "
-                    f"{current.get(key)}; use another folder, or go back to the old value"
+                    f"{current[key]}; use another folder, or go back to the old value"
                 )
         self.network.load_state_dict(checkpoint.network)
         self.average.load_state_dict(checkpoint.average)
@@ -404,10 +406,3 @@ def compute_losses(
         losses["detector"] = weighted_corner_loss(logits, targets, valid, positive_weight=options.positive_weight)
     losses["loss"] = total + options.detector_weight * losses["detector"]
     return losses, pairs.query.detach()[pairs.query_valid]
-
-
-def _plain(value: Any) -> Any:
-    """Tuples as lists, as they come back from YAML."""
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value

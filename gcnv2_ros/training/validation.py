@@ -128,28 +128,29 @@ class Validation:
         radii, smoothings
             See `gcnv2_ros.extraction.DecodeOptions`.
         """
-        options = ExtractorOptions(model=network.name, input_width=size[0], input_height=size[1])
-        accuracy: dict[tuple[int, float], list[float]] = {}
-        with extractor_of(network, options, sampling=self._sampling) as extractor:
-            # Pair by pair: the network then sees each image once.
-            for pair in self.pairs["random"]:
-                for radius, smoothing, budget in itertools.product(radii, smoothings, BUDGETS):
-                    extractor.decode_options = replace(
-                        self._decode, max_keypoints=budget, nms_radius=radius, smoothing=smoothing
-                    )
-                    (score,) = score_pairs(extractor.extract, [pair], estimate=False)
-                    accuracy.setdefault((radius, smoothing), []).append(score.accuracy[0])
-        return {choice: float(np.mean(values)) for choice, values in accuracy.items()}
+        choices = list(itertools.product(radii, smoothings))
+        decodes = [replace(self._decode, nms_radius=radius, smoothing=smoothing) for radius, smoothing in choices]
+        return dict(zip(choices, self._accuracies(network, size, decodes)))
 
     def accuracy_of_blobs(self, network: FeatureNetwork, size: tuple[int, int]) -> float:
         """The same with blobs in place of the network's own keypoints."""
+        (accuracy,) = self._accuracies(network, size, [DecodeOptions(detector="blobs")])
+        return accuracy
+
+    def _accuracies(
+        self, network: FeatureNetwork, size: tuple[int, int], decodes: Sequence[DecodeOptions]
+    ) -> list[float]:
+        """Mean matching accuracy on the random pairs with each of `decodes`, over pairs and `BUDGETS`."""
         options = ExtractorOptions(model=network.name, input_width=size[0], input_height=size[1])
-        accuracy = []
+        accuracy: list[list[float]] = [[] for _ in decodes]
         with extractor_of(network, options, sampling=self._sampling) as extractor:
-            for budget in BUDGETS:
-                extractor.decode_options = DecodeOptions(max_keypoints=budget, detector="blobs")
-                accuracy.append(_mean_accuracy(self._scores(extractor, "random")))
-        return float(np.mean(accuracy))
+            # Pair by pair: the network then sees each image once.
+            for pair in self.pairs["random"]:
+                for (values, decode), budget in itertools.product(zip(accuracy, decodes), BUDGETS):
+                    extractor.decode_options = replace(decode, max_keypoints=budget)
+                    (score,) = score_pairs(extractor.extract, [pair], estimate=False)
+                    values.append(score.accuracy[0])
+        return [float(np.mean(values)) for values in accuracy]
 
     def score(self, model: str, network: FeatureNetwork | None = None) -> dict[str, float]:
         """Mean figures of a network, or of ``orb``.
