@@ -149,10 +149,11 @@ def test_quarter_turns_give_exactly_the_features_of_the_upright_image(
     assert (features.angle == roll % 360).all()
 
 
+@pytest.mark.parametrize("detector", ["network", "blobs"])
 @pytest.mark.parametrize("roll", [2.0, -20.0, 45.0, 90.0, 117.0, 180.0, -75.0])
-def test_a_rolled_view_has_the_features_of_the_upright_one(
-    extractor: Extractor, scene: np.ndarray, roll: float
-) -> None:
+def test_a_rolled_view_has_the_features_of_the_upright_one(scene: np.ndarray, roll: float, detector: str) -> None:
+    decode = DecodeOptions(max_keypoints=200, detector=detector)
+    extractor = create_extractor(ExtractorOptions(runtime="torch", threads=1), decode)
     (plain, plain_matrix), (rolled, matrix) = rolled_view(scene, 0.0), rolled_view(scene, roll)
     first = extractor.extract(plain)
 
@@ -169,10 +170,11 @@ def test_a_rolled_view_has_the_features_of_the_upright_one(
 
     aligned, bits = agreement(extractor.extract(rolled, roll=roll))
     plain_share, plain_bits = agreement(extractor.extract(rolled))
-    # A little less than what the shipped weights reach. Blobs are found again without it too, their bits are not.
-    assert aligned > 0.95
+    # A little less than what the shipped weights reach.
+    assert aligned > (0.6 if detector == "network" else 0.95)
     assert bits <= 20
-    assert aligned >= plain_share
+    # Blobs are found again without it too; what describes them is not the same then.
+    assert aligned > plain_share + 0.05 if detector == "network" else aligned >= plain_share
     assert bits < plain_bits
 
 
