@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
@@ -21,6 +22,8 @@ Sampler = Callable[[NDArray[np.float32], NDArray[np.float32]], NDArray[np.float3
 PHASES = 32
 """A learned kernel is tabulated for so many places between two cells; a place takes the nearest."""
 
+_CACHE_LINE = 64
+"""In bytes."""
 _CELLS_AT_ONCE = 1024
 _PRODUCTS_AT_ONCE = 2**18
 _STEPS = np.arange(-1, 3)
@@ -54,9 +57,9 @@ def mix(sampled: NDArray[np.float32], mixing: NDArray[np.float32]) -> NDArray[np
     numpy.ndarray
         float32 (N, C): each block of channels, and that block multiplied by its matrix.
     """
-    mixed = np.empty_like(sampled)
+    mixed = aligned_empty(sampled.shape)
     # What is kept of each channel and what is added to it come out of one product.
-    matrices = mixing + np.eye(mixing.shape[1], dtype=np.float32)
+    matrices = np.add(mixing, np.eye(mixing.shape[1], dtype=np.float32), out=aligned_empty(mixing.shape))
     if (loops := kernels.compiled()) is not None and mixing.shape[1] == loops.MIXED_BLOCK:
         loops.mix(np.ascontiguousarray(sampled), matrices, mixed)
         return mixed
@@ -74,6 +77,17 @@ def _mixed(
     sample: Sampler, mixing: NDArray[np.float32], dense: NDArray[np.float32], uv: NDArray[np.float32]
 ) -> NDArray[np.float32]:
     return mix(sample(dense, uv), mixing)
+
+
+def aligned_empty(shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """A float32 array of undefined content that starts with a cache line.
+
+    Vector instructions read a whole line at once, and take nearly twice as long where each lies across two.
+    """
+    size = math.prod(shape)
+    memory = np.empty(size + _CACHE_LINE // 4, np.float32)
+    start = -memory.ctypes.data % _CACHE_LINE // 4
+    return memory[start : start + size].reshape(shape)
 
 
 def tabulate(coefficients: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -108,7 +122,9 @@ def tabulate(coefficients: NDArray[np.float32]) -> NDArray[np.float32]:
     waves *= (1 + np.cos(np.pi / 2 * distance[..., None])) / 2
     kernel = (waves @ coefficients[:, :, None]).swapaxes(1, 2)
     kernel[:, :, 0] += _cubic_weights(rest.astype(np.float32))[..., None]
-    return np.ascontiguousarray(kernel, np.float32)
+    table = aligned_empty(kernel.shape)
+    table[:] = kernel
+    return table
 
 
 def sample_descriptors(
@@ -154,10 +170,12 @@ def sample_descriptors(
     cells = np.ascontiguousarray(dense.transpose(1, 2, 0)).reshape(height * width, channels)
     x, y = _in_cells(uv[:, 0], width, stride, sampling), _in_cells(uv[:, 1], height, stride, sampling)
     loops = kernels.compiled()
-    sampled = np.empty((len(uv), channels), np.float32)
+    sampled = aligned_empty((len(uv), channels))
     if loops is not None:
         if kernel is not None:
-            loops.sample_by_kernel(cells, width, x, y, kernel, sampled)
+            # Cell by cell, so that the sixteen that a place reads are still in the nearest cache from the one before.
+            order = np.argsort(np.floor(y) * width + np.floor(x))
+            loops.sample_by_kernel(cells, width, x, y, order, kernel, sampled)
         else:
             loops.sample(cells, width, x, y, sampling == "bicubic", CUBIC, sampled)
         return sampled
