@@ -73,10 +73,10 @@ def test_memory_kept_between_calls_changes_nothing(seed: int, width: int, height
     np.testing.assert_array_equal(blob_response(image, 2.0, scratch=scratch), blob_response(image, 2.0))
 
 
-def test_scale_and_radius_grow_with_the_image() -> None:
+def test_scale_and_radius_grow_with_the_image_up_to_640x480() -> None:
     sizes = ((320, 240), (640, 480), (1280, 960))
-    assert [round(blob_deviation(size), 2) for size in sizes] == [1.6, 2.26, 3.2]
-    assert [blob_radius(size) for size in sizes] == [2, 3, 4]
+    assert [round(blob_deviation(size), 2) for size in sizes] == [1.6, 2.26, 2.26]
+    assert [blob_radius(size) for size in sizes] == [2, 3, 3]
     assert blob_radius((32, 32)) == 1
 
 

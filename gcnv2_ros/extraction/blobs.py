@@ -24,6 +24,7 @@ about at 320x240."""
 
 _DEVIATION_AT_REFERENCE = 1.6
 _REFERENCE_AREA = 320 * 240
+_LARGEST_AREA = 640 * 480
 _SCALE_RATIO = 1.7
 _RADIUS_BY_DEVIATION = 1.25
 # Of the Hessian's two second derivatives the mean and half of the difference, and the mixed derivative.
@@ -35,14 +36,15 @@ _MIXED = np.array([[1, 0, -1], [0, 0, 0], [-1, 0, 1]], np.float32) / 4
 def blob_deviation(size: tuple[int, int]) -> float:
     """Standard deviation in pixels of the finer blur for an image of `size` (width, height).
 
-    1.6 at 320x240, and growing with the square root of the sides: a larger image shows more detail, and the same
-    detail larger.
+    1.6 at 320x240, and growing with the square root of the sides up to 640x480: a larger image shows more detail, and
+    the same detail larger. Beyond that it stays, since fine blobs are placed more precisely, and there are enough.
     """
-    return float(_DEVIATION_AT_REFERENCE * (size[0] * size[1] / _REFERENCE_AREA) ** 0.25)
+    area = min(size[0] * size[1], _LARGEST_AREA)
+    return float(_DEVIATION_AT_REFERENCE * (area / _REFERENCE_AREA) ** 0.25)
 
 
 def blob_radius(size: tuple[int, int]) -> int:
-    """Recommended suppression radius in pixels for an image of `size`: 2 at 320x240, 3 at 640x480."""
+    """Recommended suppression radius in pixels for an image of `size`: 2 at 320x240, 3 at 640x480 and beyond."""
     return max(1, round(_RADIUS_BY_DEVIATION * blob_deviation(size)))
 
 
