@@ -158,7 +158,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         }
         report["forward"] = paired_seconds(options, chosen.model, (width, height), chosen.rounds)
         frontends = [Frontend(label, each) for label, each in options.items()]
-        data = BenchmarkData(homographies, {}, sequence)
+        data = BenchmarkData(homographies, {}, {}, sequence)
         if homographies or sequence is not None:
             results = run_benchmark(frontends, data, budgets=[chosen.budget], say=lambda text: print(text, flush=True))
             report["scores"] = results[str(chosen.budget)]

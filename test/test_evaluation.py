@@ -8,7 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gcnv2_ros.cli.main import main
@@ -88,6 +88,25 @@ def test_a_roll_pair_rolls_about_the_centre_and_does_nothing_else() -> None:
     pair = synthetic_pair(textured(), np.random.default_rng(3), SyntheticOptions(size=SIZE), name="x", roll=90)
     np.testing.assert_allclose(warp_homography(pair.homography, [[159.5, 119.5]]), [[159.5, 119.5]], atol=1e-9)
     np.testing.assert_allclose(warp_homography(pair.homography, [[169.5, 119.5]]), [[159.5, 129.5]], atol=1e-9)
+
+
+@given(tilt=st.floats(0, 75), seed=st.integers(0, 999))
+@settings(max_examples=25, deadline=None)
+def test_a_tilt_pair_shortens_the_middle_in_one_direction_by_the_angles_cosine(tilt: float, seed: int) -> None:
+    pair = synthetic_pair(textured(), np.random.default_rng(seed), SyntheticOptions(size=SIZE), name="x", tilt=tilt)
+    centre = np.array([159.5, 119.5])
+    np.testing.assert_allclose(warp_homography(pair.homography, centre[None]), centre[None], atol=1e-9)
+    ahead, behind = (warp_homography(pair.homography, centre + sign * 1e-4 * np.eye(2)) for sign in (1, -1))
+    lengths = np.linalg.svd((ahead - behind) / 2e-4, compute_uv=False)
+    np.testing.assert_allclose(lengths, [1.0, np.cos(np.deg2rad(tilt))], atol=1e-6)
+
+
+def test_a_tilt_pair_s_homography_aligns_its_images() -> None:
+    options = SyntheticOptions(size=SIZE, photometric=False)
+    pair = synthetic_pair(textured(), np.random.default_rng(3), options, name="x", tilt=40)
+    warped = cv2.warpPerspective(pair.first, pair.homography, SIZE, flags=cv2.INTER_LINEAR)
+    seen = cv2.warpPerspective(np.full_like(pair.first, 255), pair.homography, SIZE) == 255
+    assert np.median(np.abs(warped[seen].astype(int) - pair.second[seen])) < 8
 
 
 def true_features(room: SyntheticRoom, index: int, points: np.ndarray, descriptors: np.ndarray) -> Features:
@@ -223,7 +242,7 @@ def test_a_small_camera_hides_detail_and_its_features_are_in_pixels_of_the_large
 def test_more_keypoints_and_whole_bits_score_higher_in_the_benchmark(tmp_path: Path) -> None:
     options = SyntheticOptions(size=SIZE)
     pairs = [synthetic_pair(textured(), np.random.default_rng(seed), options, name=str(seed)) for seed in range(4)]
-    data = BenchmarkData({"synthetic": pairs}, {}, SyntheticRoom(RoomOptions(width=160, height=120, frames=12)))
+    data = BenchmarkData({"synthetic": pairs}, {}, {}, SyntheticRoom(RoomOptions(width=160, height=120, frames=12)))
     results = run_benchmark([parse_frontend("orb")], data, budgets=[50, 400], say=lambda text: None)
     few, many = results["50"]["orb"], results["400"]["orb"]
     assert many["synthetic"]["homography@5"]["mean"] >= few["synthetic"]["homography@5"]["mean"]
@@ -241,13 +260,18 @@ def test_the_benchmark_command_writes_table_json_and_plot(tmp_path: Path, capsys
         "2",
         "--roll-pairs",
         "1",
+        "--tilt-pairs",
+        "1",
         "--budgets",
         "100",
         "--out",
         str(out),
     ]
     assert main(["benchmark-features", "orb", "orb@320x240", *arguments]) == 0
-    assert "| orb@320x240 |" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "| orb@320x240 |" in printed
+    assert "matching share against roll in degrees, 100 keypoints" in printed
+    assert "MMA@3 against tilt in degrees, 100 keypoints" in printed
     assert (out / "benchmark.json").exists()
     assert cv2.imread(str(out / "benchmark.png")) is not None
 

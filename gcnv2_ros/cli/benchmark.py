@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`gcnv2 benchmark-features`: homography, relative-pose and roll scores of any set of frontends, side by side."""
+"""`gcnv2 benchmark-features`: homography, relative-pose, roll and tilt scores of any set of frontends, side by side."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 def add_parsers(subparsers: Any) -> None:
     """Add `benchmark-features`."""
     parser = subparsers.add_parser(
-        "benchmark-features", help="score frontends on homographies, relative pose and roll, with intervals"
+        "benchmark-features", help="score frontends on homographies, relative pose, roll and tilt, with intervals"
     )
     parser.add_argument(
         "frontends",
@@ -26,6 +26,7 @@ def add_parsers(subparsers: Any) -> None:
     parser.add_argument("--split", default=None, help="take only this split of the folder's index.csv")
     parser.add_argument("--pairs", type=int, default=100, help="synthetic homography pairs (default: %(default)s)")
     parser.add_argument("--roll-pairs", type=int, default=20, help="pairs a roll angle (default: %(default)s)")
+    parser.add_argument("--tilt-pairs", type=int, default=20, help="pairs a tilt angle (default: %(default)s)")
     parser.add_argument("--oxford", type=Path, action="append", default=[], help="folder of an Oxford sequence (graf)")
     parser.add_argument("--sequence", default=None, help="RGB-D sequence with ground truth for relative pose")
     parser.add_argument(
@@ -48,12 +49,15 @@ def run(arguments: argparse.Namespace) -> None:
     from ..training.pictures import find_photographs
 
     homographies = {}
-    rolls = {}
+    rolls, tilts = {}, {}
     if arguments.pictures is not None:
         pictures = find_photographs(arguments.pictures, split=arguments.split)
         homographies["synthetic"] = synthetic_pairs(pictures, count=arguments.pairs, seed=7)
         rolls = {
             roll: synthetic_pairs(pictures, count=arguments.roll_pairs, seed=8, roll=roll) for roll in range(0, 181, 15)
+        }
+        tilts = {
+            tilt: synthetic_pairs(pictures, count=arguments.tilt_pairs, seed=9, tilt=tilt) for tilt in range(15, 76, 15)
         }
     for folder in arguments.oxford:
         homographies[folder.name] = load_oxford_sequence(folder)
@@ -62,7 +66,7 @@ def run(arguments: argparse.Namespace) -> None:
     frontends = [parse_frontend(text, threads=arguments.threads) for text in arguments.frontends]
     results = run_benchmark(
         frontends,
-        BenchmarkData(homographies, rolls, sequence),
+        BenchmarkData(homographies, rolls, tilts, sequence),
         budgets=arguments.budgets,
         say=lambda text: print(text, flush=True),
     )

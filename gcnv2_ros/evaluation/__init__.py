@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How good features are: matching accuracy, repeatability, homographies, relative pose, roll."""
+"""How good features are: matching accuracy, repeatability, homographies, relative pose, roll, tilt."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""All feature scores of several frontends in one run: homographies, relative pose, roll."""
+"""All feature scores of several frontends in one run: homographies, relative pose, roll, tilt."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ from .pose import PoseResult, score_pose_pairs, sequence_with_truth
 
 POSE_BLOCK = 20
 REFERENCE = "orb"
+ROLL, TILT = "roll ", "tilt "
+"""What the names of results begin with that are of one angle."""
 
 
 @dataclass(frozen=True)
@@ -27,14 +29,15 @@ class BenchmarkData:
     ----------
     homographies
         Sets of homography pairs by name.
-    rolls
-        Pairs that differ by a roll alone, by the roll in degrees.
+    rolls, tilts
+        Pairs that differ by a roll alone, and by a tilt alone, by the angle in degrees.
     sequence
         An RGB-D sequence with ground truth, or None.
     """
 
     homographies: dict[str, list[HomographyPair]]
     rolls: dict[int, list[HomographyPair]]
+    tilts: dict[int, list[HomographyPair]]
     sequence: FrameSequence | None
 
 
@@ -75,12 +78,13 @@ def run_benchmark(
             with frontend.create(budget) as extractor:
                 for name, pairs in data.homographies.items():
                     entry[name] = summarise_homographies(score_pairs(extractor.extract, pairs))
-                for roll, pairs in data.rolls.items():
-                    scores = score_pairs(extractor.extract, pairs)
-                    entry[f"roll {roll}"] = {
-                        "matching share": _interval([correct_share(score) for score in scores]),
-                        "MMA@3": _interval([score.accuracy[0] for score in scores]),
-                    }
+                for kind, by_angle in ((ROLL, data.rolls), (TILT, data.tilts)):
+                    for angle, pairs in by_angle.items():
+                        scores = score_pairs(extractor.extract, pairs, estimate=False)
+                        entry[f"{kind}{angle}"] = {
+                            "matching share": _interval([correct_share(score) for score in scores]),
+                            "MMA@3": _interval([score.accuracy[0] for score in scores]),
+                        }
                 if camera is not None:
                     features = [extractor.extract(frame.gray) for frame in frames]
                     poses[frontend.label] = score_pose_pairs(features, frames, camera)

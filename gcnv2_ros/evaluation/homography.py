@@ -18,6 +18,9 @@ from ..matching import match
 
 THRESHOLDS = (3.0, 5.0)
 
+_FOCAL_LENGTH = 1.2
+"""Of the camera that looks at a tilted picture, in widths of its image."""
+
 
 class EvaluationError(GCNv2Error):
     """An evaluation that cannot be made of what was given."""
@@ -161,6 +164,7 @@ def synthetic_pair(
     *,
     name: str,
     roll: float | None = None,
+    tilt: float | None = None,
 ) -> HomographyPair:
     """Make a pair from one gray picture.
 
@@ -176,6 +180,9 @@ def synthetic_pair(
         Of the pair.
     roll
         Fixed roll in degrees in place of a random one; scale, perspective and shift are then left out.
+    tilt
+        The camera looks at the picture under this angle in degrees to its normal, from a random side, instead of all
+        that. Its focal length is 1.2 times the image's width, and the picture's middle is as far away as before.
     """
     width, height = options.size
     factor = max(width / picture.shape[1], height / picture.shape[0])
@@ -183,23 +190,56 @@ def synthetic_pair(
     left, top = (picture.shape[1] - crop_width) // 2, (picture.shape[0] - crop_height) // 2
     crop = np.ascontiguousarray(picture[top : top + crop_height, left : left + crop_width])
     interpolation = cv2.INTER_AREA if factor < 1 else cv2.INTER_CUBIC
-    first = cv2.resize(crop, options.size, interpolation=interpolation)
-    centre = np.array([(width - 1) / 2, (height - 1) / 2])
-    if roll is None:
-        scale = float(np.exp(rng.uniform(*np.log(options.scale))))
-        angle = np.deg2rad(rng.uniform(-options.rotation, options.rotation))
-        direction, strength = rng.uniform(0, 2 * np.pi), rng.uniform(0, options.perspective) / np.hypot(*centre)
-        shift = rng.uniform(-options.shift, options.shift, 2) * options.size
+    first = np.asarray(cv2.resize(crop, options.size, interpolation=interpolation), np.uint8)
+    if tilt is not None:
+        homography = _tilted(options.size, np.deg2rad(tilt), rng.uniform(0, 2 * np.pi))
+        second = _reduced_view(first, homography)
     else:
-        scale, angle, direction, strength, shift = 1.0, np.deg2rad(roll), 0.0, 0.0, np.zeros(2)
+        homography = _random(options, rng) if roll is None else _turned(options.size, np.deg2rad(roll))
+        second = np.asarray(cv2.warpPerspective(first, homography, options.size, flags=cv2.INTER_AREA), np.uint8)
+    return HomographyPair(name, first, _change(second, rng) if options.photometric else second, homography)
+
+
+def _centre(size: tuple[int, int]) -> NDArray[np.float64]:
+    return (np.array(size) - 1) / 2
+
+
+def _turned(size: tuple[int, int], angle: float, scale: float = 1.0) -> NDArray[np.float64]:
+    """A roll in radians about the image's centre."""
     cosine, sine = scale * np.cos(angle), scale * np.sin(angle)
-    tilt = np.array([[1, 0, 0], [0, 1, 0], [strength * np.cos(direction), strength * np.sin(direction), 1]])
     turn = np.array([[cosine, -sine, 0], [sine, cosine, 0], [0, 0, 1]])
-    homography = _translation(centre + shift) @ tilt @ turn @ _translation(-centre)
-    second = cv2.warpPerspective(first, homography, options.size, flags=cv2.INTER_AREA, borderMode=cv2.BORDER_CONSTANT)
-    if options.photometric:
-        second = _change(second, rng)  # type: ignore[arg-type]
-    return HomographyPair(name, first.astype(np.uint8), second.astype(np.uint8), homography)
+    return _translation(_centre(size)) @ turn @ _translation(-_centre(size))
+
+
+def _random(options: SyntheticOptions, rng: np.random.Generator) -> NDArray[np.float64]:
+    """As far from the identity as `options` allows."""
+    centre = _centre(options.size)
+    scale = float(np.exp(rng.uniform(*np.log(options.scale))))
+    angle = np.deg2rad(rng.uniform(-options.rotation, options.rotation))
+    direction, strength = rng.uniform(0, 2 * np.pi), rng.uniform(0, options.perspective) / np.hypot(*centre)
+    shift = rng.uniform(-options.shift, options.shift, 2) * options.size
+    slant = np.array([[1, 0, 0], [0, 1, 0], [strength * np.cos(direction), strength * np.sin(direction), 1]])
+    about_centre = _translation(shift) @ _translation(centre) @ slant @ _translation(-centre)
+    return about_centre @ _turned(options.size, angle, scale)
+
+
+def _tilted(size: tuple[int, int], angle: float, direction: float) -> NDArray[np.float64]:
+    """The view of a plane that is turned by `angle` about an axis in it, through its middle, in `direction`; radians.
+
+    Points of the plane are (x, y, 0), in units of the focal length; the camera is one unit from its middle.
+    """
+    focal, centre = _FOCAL_LENGTH * size[0], _centre(size)
+    turn, _ = cv2.Rodrigues(angle * np.array([np.cos(direction), np.sin(direction), 0.0]))
+    intrinsics = np.array([[focal, 0, centre[0]], [0, focal, centre[1]], [0, 0, 1]])
+    return intrinsics @ np.column_stack([turn[:, 0], turn[:, 1], [0, 0, 1]]) @ np.linalg.inv(intrinsics)
+
+
+def _reduced_view(image: NDArray[np.uint8], homography: NDArray[np.float64]) -> NDArray[np.uint8]:
+    """An image under a homography that may make it smaller: at twice the size first, so that nothing is skipped."""
+    height, width = image.shape
+    enlarge = np.array([[2, 0, 0.5], [0, 2, 0.5], [0, 0, 1]])
+    double = cv2.warpPerspective(image, enlarge @ homography, (2 * width, 2 * height), flags=cv2.INTER_LINEAR)
+    return cv2.resize(double, (width, height), interpolation=cv2.INTER_AREA).astype(np.uint8)
 
 
 def _translation(offset: NDArray[np.floating]) -> NDArray[np.float64]:
@@ -223,6 +263,7 @@ def synthetic_pairs(
     seed: int = 0,
     options: SyntheticOptions | None = None,
     roll: float | None = None,
+    tilt: float | None = None,
 ) -> list[HomographyPair]:
     """Make `count` pairs from picture files, taken in order and, where there are fewer, again from the start.
 
@@ -241,9 +282,8 @@ def synthetic_pairs(
             raise EvaluationError(f"{path}: not a picture that OpenCV can read")
         picture: NDArray[np.uint8] = np.asarray(read, np.uint8)
         rng = np.random.default_rng([seed, number])
-        made.append(
-            synthetic_pair(picture, rng, options or SyntheticOptions(), name=f"{path.name}#{number}", roll=roll)
-        )  # type: ignore[arg-type]
+        name = f"{path.name}#{number}"
+        made.append(synthetic_pair(picture, rng, options or SyntheticOptions(), name=name, roll=roll, tilt=tilt))
     return made
 
 

@@ -8,15 +8,16 @@ from typing import Any
 
 from ..errors import MissingDependencyError
 from ..files import atomic_path
+from .benchmark import ROLL, TILT
 
 
 def markdown_tables(results: dict[str, Any]) -> str:
     """Render the results of `run_benchmark`; one table a keypoint budget and kind of data."""
     parts = []
     for budget, by_label in results.items():
-        sets = [name for name in next(iter(by_label.values())) if not name.startswith("roll") and name != "pose"]
-        for name in sets:
-            scores = list(next(iter(by_label.values()))[name])
+        first = next(iter(by_label.values()))
+        for name in _sets(first):
+            scores = list(first[name])
             rows = [
                 [
                     label,
@@ -26,14 +27,15 @@ def markdown_tables(results: dict[str, Any]) -> str:
             ]
             parts.append(f"**{name}, {budget} keypoints** (in brackets: half of the 95% interval)\n")
             parts.append(markdown_table(["frontend", *scores], rows))
-        rolls = [name for name in next(iter(by_label.values())) if name.startswith("roll ")]
-        if rolls:
-            rows = [
-                [label, *(f"{entry[name]['matching share']['mean']:.2f}" for name in rolls)]
-                for label, entry in by_label.items()
-            ]
-            parts.append(f"**matching share against roll in degrees, {budget} keypoints**\n")
-            parts.append(markdown_table(["frontend", *(name.removeprefix("roll ") for name in rolls)], rows))
+        for kind, score in ((ROLL, "matching share"), (TILT, "matching share"), (TILT, "MMA@3")):
+            names = [name for name in first if name.startswith(kind)]
+            if names:
+                rows = [
+                    [label, *(f"{entry[name][score]['mean']:.2f}" for name in names)]
+                    for label, entry in by_label.items()
+                ]
+                parts.append(f"**{score} against {kind}in degrees, {budget} keypoints**\n")
+                parts.append(markdown_table(["frontend", *(name.removeprefix(kind) for name in names)], rows))
         if all("pose" in entry for entry in by_label.values()):
             rows = [_pose_row(label, entry["pose"]) for label, entry in by_label.items()]
             heading = [
@@ -44,10 +46,15 @@ def markdown_tables(results: dict[str, Any]) -> str:
                 "difference from ORB [95%]",
                 "inliers",
             ]
-            pairs = next(iter(by_label.values()))["pose"]["pairs"]
+            pairs = first["pose"]["pairs"]
             parts.append(f"**relative pose, {pairs} frame pairs, {budget} keypoints**\n")
             parts.append(markdown_table(heading, rows))
     return "\n".join(parts)
+
+
+def _sets(entry: dict[str, Any]) -> list[str]:
+    """The names of the sets of homography pairs among one frontend's results."""
+    return [name for name in entry if not name.startswith((ROLL, TILT)) and name != "pose"]
 
 
 def _pose_row(label: str, pose: dict[str, Any]) -> list[str]:
@@ -71,7 +78,7 @@ def markdown_table(heading: list[str], rows: list[list[str]]) -> str:
 
 
 def plot_results(results: dict[str, Any], path: Path) -> None:
-    """Plot matching share against roll, and MMA@3 of each set, for the largest keypoint budget.
+    """Plot MMA@3 of each set, and matching share against roll and tilt, for the largest keypoint budget.
 
     Raises
     ------
@@ -87,9 +94,8 @@ def plot_results(results: dict[str, Any], path: Path) -> None:
 
     budget, by_label = max(results.items(), key=lambda item: int(item[0]))
     first = next(iter(by_label.values()))
-    sets = [name for name in first if not name.startswith("roll") and name != "pose"]
-    rolls = [name for name in first if name.startswith("roll ")]
-    figure, axes = pyplot.subplots(1, 2, figsize=(12, 4.2), gridspec_kw={"width_ratios": [1.2, 1]})
+    sets = _sets(first)
+    figure, axes = pyplot.subplots(1, 3, figsize=(15, 4.2), gridspec_kw={"width_ratios": [1.2, 1, 0.7]})
     width = 0.8 / max(len(by_label), 1)
     for number, (label, entry) in enumerate(by_label.items()):
         places = [place + (number - (len(by_label) - 1) / 2) * width for place in range(len(sets))]
@@ -99,16 +105,18 @@ def plot_results(results: dict[str, Any], path: Path) -> None:
             [entry[name]["MMA@3"]["high"] - entry[name]["MMA@3"]["mean"] for name in sets],
         ]
         axes[0].bar(places, means, width, yerr=errors, capsize=2, label=label)
-        if rolls:
-            angles = [int(name.removeprefix("roll ")) for name in rolls]
-            axes[1].plot(angles, [entry[name]["matching share"]["mean"] for name in rolls], marker=".", label=label)
+        for axis, kind in zip(axes[1:], (ROLL, TILT)):
+            names = [name for name in entry if name.startswith(kind)]
+            angles = [int(name.removeprefix(kind)) for name in names]
+            axis.plot(angles, [entry[name]["matching share"]["mean"] for name in names], marker=".", label=label)
     axes[0].set_xticks(range(len(sets)), sets)
     axes[0].set_ylabel("share of mutual matches within 3 px")
     axes[0].set_ylim(0, 1)
-    axes[1].set_xlabel("roll, degrees")
-    axes[1].set_ylabel("correct matches / keypoints")
-    axes[1].set_xticks(range(0, 181, 30))
-    axes[1].set_ylim(bottom=0)
+    for axis, kind, last in zip(axes[1:], (ROLL, TILT), (180, 75)):
+        axis.set_xlabel(f"{kind}of the camera, degrees")
+        axis.set_ylabel("correct matches / keypoints")
+        axis.set_xticks(range(0, last + 1, 30 if last > 90 else 15))
+        axis.set_ylim(bottom=0)
     for axis in axes:
         axis.grid(alpha=0.3)
     handles, labels = axes[0].get_legend_handles_labels()
