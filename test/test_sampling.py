@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gcnv2_ros.extraction.sampling import PHASES, mix, sample_descriptors, tabulate
+from gcnv2_ros.extraction.sampling import PHASES, LearnedSampler, mix, sample_descriptors, tabulate, with_identity
 
 pytestmark = pytest.mark.usefixtures("loops")
 
@@ -132,7 +132,19 @@ def test_mixing_adds_to_each_channel_what_its_blocks_matrix_takes_from_the_other
         own = slice(block * size, (block + 1) * size)
         for point in range(count):
             expected[point, own] += sum(sampled[point, own][source] * matrix[source] for source in range(size))
-    np.testing.assert_allclose(mix(sampled, mixing), expected, atol=1e-4)
+    np.testing.assert_allclose(mix(sampled, with_identity(mixing)), expected, atol=1e-4)
+
+
+def test_a_sampler_s_memory_keeps_nothing_of_earlier_calls() -> None:
+    rng = np.random.default_rng(6)
+    coefficients = rng.normal(0, 0.2, (2, 2, 5, 256)).astype(np.float32)
+    mixing = rng.normal(0, 0.1, (4, 64, 64)).astype(np.float32)
+    sampler = LearnedSampler(coefficients, mixing, 16)
+    for count in (3, 40, 0, 7):
+        dense = rng.standard_normal((256, 6, 8), np.float32)
+        uv = rng.uniform(0, 90, (count, 2)).astype(np.float32)
+        read = sample_descriptors(dense, uv, stride=16, sampling="learned", kernel=tabulate(coefficients))
+        np.testing.assert_array_equal(sampler(dense, uv), mix(read, with_identity(mixing)))
 
 
 @pytest.mark.parametrize("sampling", ["half_pixel", "bicubic"])

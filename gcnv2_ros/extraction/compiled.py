@@ -215,7 +215,7 @@ def weigh(
 
 
 @compiled(
-    "void(float32[:, ::1], int64, float32[::1], float32[::1], int64[::1], float32[:, :, :, :, ::1], float32[:, ::1])",
+    "void(float32[:, ::1], int64, float32[::1], float32[::1], float32[:, :, :, :, ::1], float32[:, ::1])",
     fastmath={"contract"},
 )
 def sample_by_kernel(
@@ -223,14 +223,10 @@ def sample_by_kernel(
     width: int,
     x: NDArray[np.float32],
     y: NDArray[np.float32],
-    order: NDArray[np.int64],
     kernel: NDArray[np.float32],
     sampled: NDArray[np.float32],
 ) -> None:
-    """`sample` with ``learned`` sampling; `kernel` (2, phases, 2, 4, C) as `sampling.tabulate` makes it; C is 256.
-
-    `order` (N,) says in which order the places are visited.
-    """
+    """`sample` with ``learned`` sampling; `kernel` (2, phases, 2, 4, C) as `sampling.tabulate` makes it; C is 256."""
     if cells.shape[1] != _CHANNELS or kernel.shape[2:] != (2, 4, _CHANNELS):
         raise ValueError("a learned kernel and the map that it reads have 256 channels")
     height = cells.shape[0] // width
@@ -239,7 +235,7 @@ def sample_by_kernel(
     rows = np.zeros(4, np.int64)
     patch = np.empty(16 * _CHANNELS, np.float32)
     own, partner = np.empty(_CHANNELS, np.float32), np.empty(_CHANNELS, np.float32)
-    for point in order:
+    for point in range(len(x)):
         left = math.floor(x[point])
         phase = min(int((x[point] - np.float32(left)) * np.float32(phases)), phases - 1)
         across = kernel[0, phase].reshape(-1)

@@ -30,16 +30,62 @@ _STEPS = np.arange(-1, 3)
 
 
 def sampler_of(weights: Weights, stride: int) -> Sampler:
-    """`sample_descriptors` as `weights` want it, of a network with `stride`: takes a dense map and positions."""
-    sample = partial(sample_descriptors, stride=stride, sampling=weights.metadata.sampling)
+    """`sample_descriptors` as `weights` want it, of a network with `stride`: takes a dense map and positions.
+
+    With ``learned`` sampling what it returns lies in memory that its next call uses again, so that two threads cannot
+    share it.
+    """
     learned = weights.learned_sampling
     if learned is None:
-        return sample
-    sample = partial(sample, kernel=tabulate(learned.kernel.numpy()))
-    return sample if learned.mixing is None else partial(_mixed, sample, learned.mixing.numpy())
+        return partial(sample_descriptors, stride=stride, sampling=weights.metadata.sampling)
+    mixing = learned.mixing
+    return LearnedSampler(learned.kernel.numpy(), None if mixing is None else mixing.numpy(), stride)
 
 
-def mix(sampled: NDArray[np.float32], mixing: NDArray[np.float32]) -> NDArray[np.float32]:
+class LearnedSampler:
+    """`sample_descriptors` with ``learned`` sampling, and `mix`, in memory that is used again: see `sampler_of`.
+
+    Parameters
+    ----------
+    coefficients
+        Of the kernel, as `tabulate` takes them.
+    mixing
+        As `with_identity` takes it; None: channels are not mixed.
+    stride
+        Network pixels per cell.
+    """
+
+    def __init__(self, coefficients: NDArray[np.float32], mixing: NDArray[np.float32] | None, stride: int) -> None:
+        self._kernel = tabulate(coefficients)
+        self._matrices = None if mixing is None else with_identity(mixing)
+        self._stride = stride
+        self._sampled = self._mixed = aligned_empty((0, 0))
+
+    def __call__(self, dense: NDArray[np.float32], uv: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Channels (N, C) of a dense map (C, h, w) at positions (N, 2) in network pixels."""
+        count, channels = len(uv), dense.shape[0]
+        if len(self._sampled) < count:
+            self._sampled, self._mixed = aligned_empty((count, channels)), aligned_empty((count, channels))
+        sampled = sample_descriptors(
+            dense, uv, stride=self._stride, sampling="learned", kernel=self._kernel, out=self._sampled[:count]
+        )
+        return sampled if self._matrices is None else mix(sampled, self._matrices, out=self._mixed[:count])
+
+
+def with_identity(mixing: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The matrices that `mix` takes: what is kept of each channel and what is added to it come out of one product.
+
+    Parameters
+    ----------
+    mixing
+        float32 (B, C / B, C / B): of each block of adjacent channels, what is added to it.
+    """
+    return np.add(mixing, np.eye(mixing.shape[1], dtype=np.float32), out=aligned_empty(mixing.shape))
+
+
+def mix(
+    sampled: NDArray[np.float32], matrices: NDArray[np.float32], *, out: NDArray[np.float32] | None = None
+) -> NDArray[np.float32]:
     """Mix channels that ``learned`` sampling read.
 
     A kernel reads each channel by a weighting of places of its own; where they are mixed, a bit of the descriptor
@@ -49,34 +95,30 @@ def mix(sampled: NDArray[np.float32], mixing: NDArray[np.float32]) -> NDArray[np
     ----------
     sampled
         float32 (N, C), what the kernel read.
-    mixing
-        float32 (B, C / B, C / B): the matrix of each block of adjacent channels.
+    matrices
+        float32 (B, C / B, C / B), see `with_identity`.
+    out
+        If given, takes the result; contiguous.
 
     Returns
     -------
     numpy.ndarray
-        float32 (N, C): each block of channels, and that block multiplied by its matrix.
+        float32 (N, C): each block of channels multiplied by its matrix.
     """
-    mixed = aligned_empty(sampled.shape)
-    # What is kept of each channel and what is added to it come out of one product.
-    matrices = np.add(mixing, np.eye(mixing.shape[1], dtype=np.float32), out=aligned_empty(mixing.shape))
-    if (loops := kernels.compiled()) is not None and mixing.shape[1] == loops.MIXED_BLOCK:
+    mixed = aligned_empty(sampled.shape) if out is None else out
+    if (loops := kernels.compiled()) is not None and matrices.shape[1] == loops.MIXED_BLOCK:
         loops.mix(np.ascontiguousarray(sampled), matrices, mixed)
         return mixed
     # Few at a time: for larger matrices BLAS wakes threads, which then wait busily, for milliseconds, on the cores that
     # the network wants.
-    step = max(1, _PRODUCTS_AT_ONCE // mixing[0].size)
+    step = max(1, _PRODUCTS_AT_ONCE // matrices[0].size)
     for start in range(0, len(sampled), step):
         part = slice(start, start + step)
-        blocks, target = (channels[part].reshape(-1, *mixing.shape[:2]).swapaxes(0, 1) for channels in (sampled, mixed))
+        blocks, target = (
+            channels[part].reshape(-1, *matrices.shape[:2]).swapaxes(0, 1) for channels in (sampled, mixed)
+        )
         np.matmul(blocks, matrices, out=target)
     return mixed
-
-
-def _mixed(
-    sample: Sampler, mixing: NDArray[np.float32], dense: NDArray[np.float32], uv: NDArray[np.float32]
-) -> NDArray[np.float32]:
-    return mix(sample(dense, uv), mixing)
 
 
 def aligned_empty(shape: tuple[int, ...]) -> NDArray[np.float32]:
@@ -134,6 +176,7 @@ def sample_descriptors(
     stride: int,
     sampling: Sampling,
     kernel: NDArray[np.float32] | None = None,
+    out: NDArray[np.float32] | None = None,
 ) -> NDArray[np.float32]:
     """Interpolate a dense descriptor map at keypoints.
 
@@ -153,6 +196,8 @@ def sample_descriptors(
         u / W * (w - 1), which is what the original pipeline's grid, u / (W / 2) - 1 with corners aligned, amounts to.
     kernel
         Of ``learned`` sampling and of no other, as `tabulate` makes it.
+    out
+        If given, takes the result; contiguous.
 
     Returns
     -------
@@ -170,12 +215,10 @@ def sample_descriptors(
     cells = np.ascontiguousarray(dense.transpose(1, 2, 0)).reshape(height * width, channels)
     x, y = _in_cells(uv[:, 0], width, stride, sampling), _in_cells(uv[:, 1], height, stride, sampling)
     loops = kernels.compiled()
-    sampled = aligned_empty((len(uv), channels))
+    sampled = aligned_empty((len(uv), channels)) if out is None else out
     if loops is not None:
         if kernel is not None:
-            # Cell by cell, so that the sixteen that a place reads are still in the nearest cache from the one before.
-            order = np.argsort(np.floor(y) * width + np.floor(x))
-            loops.sample_by_kernel(cells, width, x, y, order, kernel, sampled)
+            loops.sample_by_kernel(cells, width, x, y, kernel, sampled)
         else:
             loops.sample(cells, width, x, y, sampling == "bicubic", CUBIC, sampled)
         return sampled
