@@ -140,7 +140,7 @@ def test_a_sampler_s_memory_keeps_nothing_of_earlier_calls() -> None:
     coefficients = rng.normal(0, 0.2, (2, 2, 5, 256)).astype(np.float32)
     mixing = rng.normal(0, 0.1, (4, 64, 64)).astype(np.float32)
     sampler = LearnedSampler(coefficients, mixing, 16)
-    for count in (3, 40, 0, 7):
+    for count in (0, 3, 40, 0, 7):
         dense = rng.standard_normal((256, 6, 8), np.float32)
         uv = rng.uniform(0, 90, (count, 2)).astype(np.float32)
         read = sample_descriptors(dense, uv, stride=16, sampling="learned", kernel=tabulate(coefficients))

@@ -59,13 +59,13 @@ class LearnedSampler:
         self._kernel = tabulate(coefficients)
         self._matrices = None if mixing is None else with_identity(mixing)
         self._stride = stride
-        self._sampled = self._mixed = aligned_empty((0, 0))
+        self._sampled = self._mixed = aligned_empty((0, coefficients.shape[-1]))
 
     def __call__(self, dense: NDArray[np.float32], uv: NDArray[np.float32]) -> NDArray[np.float32]:
         """Channels (N, C) of a dense map (C, h, w) at positions (N, 2) in network pixels."""
-        count, channels = len(uv), dense.shape[0]
+        count = len(uv)
         if len(self._sampled) < count:
-            self._sampled, self._mixed = aligned_empty((count, channels)), aligned_empty((count, channels))
+            self._sampled, self._mixed = (aligned_empty((count, dense.shape[0])) for _ in range(2))
         sampled = sample_descriptors(
             dense, uv, stride=self._stride, sampling="learned", kernel=self._kernel, out=self._sampled[:count]
         )
