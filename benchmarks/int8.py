@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from gcnv2_ros.benchmarking.machine import describe_machine
+from gcnv2_ros.benchmarking.node import recommended_forward
 from gcnv2_ros.cli.common import parse_size
 from gcnv2_ros.cli.main import main as gcnv2
 from gcnv2_ros.evaluation.benchmark import BenchmarkData, run_benchmark
@@ -29,7 +30,7 @@ from gcnv2_ros.evaluation.frontends import Frontend
 from gcnv2_ros.evaluation.homography import load_oxford_sequence, synthetic_pairs
 from gcnv2_ros.extraction import ExtractorOptions
 from gcnv2_ros.extraction.quantization import Calibration, save_calibration
-from gcnv2_ros.extraction.runtimes import EIGHT_BIT, create_runtime
+from gcnv2_ros.extraction.runtimes import EIGHT_BIT
 from gcnv2_ros.files import atomic_write
 from gcnv2_ros.sequences import open_sequence
 from gcnv2_ros.training.pictures import find_photographs
@@ -53,25 +54,20 @@ def variants(calibration: Calibration) -> dict[str, tuple[str, ...]]:
     }
 
 
-def paired_seconds(options: dict[str, ExtractorOptions], model: str, size: tuple[int, int], rounds: int) -> Any:
+def paired_seconds(options: dict[str, ExtractorOptions], size: tuple[int, int], rounds: int) -> Any:
     """Forward seconds of every variant, one call each in turn: wall clock and time of all processors, medians.
 
     Of what runs with the detector that the weights recommend.
     """
-    weights = {name: load_weights(each.weights, model=model) for name, each in options.items()}
-    detector = weights[_FLOAT].metadata.detector == "network"
-    runtimes = {name: create_runtime(each, weights[name], detector=detector) for name, each in options.items()}
-    stride = next(iter(runtimes.values())).stride
+    forwards = {name: recommended_forward(each) for name, each in options.items()}
+    stride = forwards[_FLOAT][0].stride
     padded = tuple(-(-side // stride) * stride for side in size)
     batch = np.random.default_rng(0).random((1, 1, padded[1], padded[0]), np.float32)
-    seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in runtimes}
+    seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in forwards}
     for turn in range(_WARM_UP_ROUNDS + rounds):
-        for name, runtime in runtimes.items():
+        for name, (_, forward) in forwards.items():
             start, processor = time.perf_counter(), time.process_time()
-            if detector:
-                runtime.infer(batch)
-            else:
-                runtime.describe(batch)
+            forward(batch)
             if turn >= _WARM_UP_ROUNDS:
                 seconds[name].append((time.perf_counter() - start, time.process_time() - processor))
     values = {name: np.array(pairs) for name, pairs in seconds.items()}
@@ -156,7 +152,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "weights_sha256": weights.sha256,
             "size": [width, height],
         }
-        report["forward"] = paired_seconds(options, chosen.model, (width, height), chosen.rounds)
+        report["forward"] = paired_seconds(options, (width, height), chosen.rounds)
         frontends = [Frontend(label, each) for label, each in options.items()]
         data = BenchmarkData(homographies, {}, {}, sequence)
         if homographies or sequence is not None:

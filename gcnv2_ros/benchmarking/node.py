@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from ..errors import GCNv2Error
 from ..extraction import ExtractorOptions
 from ..extraction.preprocess import InputGeometry, network_input
-from ..extraction.runtimes import create_runtime
+from ..extraction.runtimes import Runtime, create_runtime
 from ..sequences import Frame, open_sequence
 from ..transport import PROFILE_VARIABLES, TRANSPORT_VARIABLE
 from ..weights import load_weights
@@ -114,6 +114,14 @@ def against_forward(run: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def recommended_forward(options: ExtractorOptions) -> tuple[Runtime, Callable[[NDArray[np.float32]], Any]]:
+    """A runtime, and of its two forward passes the one that runs with the detector that the weights recommend."""
+    weights = load_weights(options.weights, model=options.model)
+    detector = weights.metadata.detector == "network"
+    runtime = create_runtime(options, weights, detector=detector)
+    return runtime, runtime.infer if detector else runtime.describe
+
+
 def _run(condition: NodeCondition) -> dict[str, Any]:
     from ..ros.demonstration import run_demonstration
 
@@ -173,11 +181,7 @@ def _bare_forward(condition: NodeCondition, pictures: Sequence[NDArray[np.uint8]
         input_height=condition.input_size[1],
         threads=condition.threads,
     )
-    weights = load_weights(options.weights, model=condition.model)
-    # What the node runs, whose detector is the one that the weights recommend.
-    detector = weights.metadata.detector == "network"
-    runtime = create_runtime(options, weights, detector=detector)
-    forward = runtime.infer if detector else runtime.describe
+    runtime, forward = recommended_forward(options)
     gray = np.asarray(cv2.cvtColor(pictures[0], cv2.COLOR_BGR2GRAY), np.uint8)
     geometry = InputGeometry.of((gray.shape[1], gray.shape[0]), condition.input_size, runtime.stride)
     batch = network_input([gray], [geometry])

@@ -195,7 +195,7 @@ def synthetic_pair(
         homography = _tilted(options.size, np.deg2rad(tilt), rng.uniform(0, 2 * np.pi))
         second = _reduced_view(first, homography)
     else:
-        homography = _random(options, rng) if roll is None else _turned(options.size, np.deg2rad(roll))
+        homography = _random(options, rng) if roll is None else _about_centre(options.size, _rotation(np.deg2rad(roll)))
         second = np.asarray(cv2.warpPerspective(first, homography, options.size, flags=cv2.INTER_AREA), np.uint8)
     return HomographyPair(name, first, _change(second, rng) if options.photometric else second, homography)
 
@@ -204,23 +204,25 @@ def _centre(size: tuple[int, int]) -> NDArray[np.float64]:
     return (np.array(size) - 1) / 2
 
 
-def _turned(size: tuple[int, int], angle: float, scale: float = 1.0) -> NDArray[np.float64]:
-    """A roll in radians about the image's centre."""
+def _about_centre(size: tuple[int, int], homography: NDArray[np.float64]) -> NDArray[np.float64]:
+    """A homography about the origin as one about the image's centre."""
+    return _translation(_centre(size)) @ homography @ _translation(-_centre(size))
+
+
+def _rotation(angle: float, scale: float = 1.0) -> NDArray[np.float64]:
     cosine, sine = scale * np.cos(angle), scale * np.sin(angle)
-    turn = np.array([[cosine, -sine, 0], [sine, cosine, 0], [0, 0, 1]])
-    return _translation(_centre(size)) @ turn @ _translation(-_centre(size))
+    return np.array([[cosine, -sine, 0], [sine, cosine, 0], [0, 0, 1]])
 
 
 def _random(options: SyntheticOptions, rng: np.random.Generator) -> NDArray[np.float64]:
     """As far from the identity as `options` allows."""
-    centre = _centre(options.size)
     scale = float(np.exp(rng.uniform(*np.log(options.scale))))
     angle = np.deg2rad(rng.uniform(-options.rotation, options.rotation))
-    direction, strength = rng.uniform(0, 2 * np.pi), rng.uniform(0, options.perspective) / np.hypot(*centre)
+    direction, strength = rng.uniform(0, 2 * np.pi), rng.uniform(0, options.perspective)
+    strength /= np.hypot(*_centre(options.size))
     shift = rng.uniform(-options.shift, options.shift, 2) * options.size
     slant = np.array([[1, 0, 0], [0, 1, 0], [strength * np.cos(direction), strength * np.sin(direction), 1]])
-    about_centre = _translation(shift) @ _translation(centre) @ slant @ _translation(-centre)
-    return about_centre @ _turned(options.size, angle, scale)
+    return _translation(shift) @ _about_centre(options.size, slant @ _rotation(angle, scale))
 
 
 def _tilted(size: tuple[int, int], angle: float, direction: float) -> NDArray[np.float64]:

@@ -28,14 +28,13 @@ def markdown_tables(results: dict[str, Any]) -> str:
             parts.append(f"**{name}, {budget} keypoints** (in brackets: half of the 95% interval)\n")
             parts.append(markdown_table(["frontend", *scores], rows))
         for kind, score in ((ROLL, "matching share"), (TILT, "matching share"), (TILT, "MMA@3")):
-            names = [name for name in first if name.startswith(kind)]
-            if names:
+            if angles := _by_angle(first, kind, score):
                 rows = [
-                    [label, *(f"{entry[name][score]['mean']:.2f}" for name in names)]
+                    [label, *(f"{mean:.2f}" for mean in _by_angle(entry, kind, score).values())]
                     for label, entry in by_label.items()
                 ]
                 parts.append(f"**{score} against {kind}in degrees, {budget} keypoints**\n")
-                parts.append(markdown_table(["frontend", *(name.removeprefix(kind) for name in names)], rows))
+                parts.append(markdown_table(["frontend", *map(str, angles)], rows))
         if all("pose" in entry for entry in by_label.values()):
             rows = [_pose_row(label, entry["pose"]) for label, entry in by_label.items()]
             heading = [
@@ -55,6 +54,13 @@ def markdown_tables(results: dict[str, Any]) -> str:
 def _sets(entry: dict[str, Any]) -> list[str]:
     """The names of the sets of homography pairs among one frontend's results."""
     return [name for name in entry if not name.startswith((ROLL, TILT)) and name != "pose"]
+
+
+def _by_angle(entry: dict[str, Any], kind: str, score: str) -> dict[int, float]:
+    """Among one frontend's results the means of a score under `ROLL` or `TILT`, by the angle in degrees."""
+    return {
+        int(name.removeprefix(kind)): scores[score]["mean"] for name, scores in entry.items() if name.startswith(kind)
+    }
 
 
 def _pose_row(label: str, pose: dict[str, Any]) -> list[str]:
@@ -106,16 +112,15 @@ def plot_results(results: dict[str, Any], path: Path) -> None:
         ]
         axes[0].bar(places, means, width, yerr=errors, capsize=2, label=label)
         for axis, kind in zip(axes[1:], (ROLL, TILT)):
-            names = [name for name in entry if name.startswith(kind)]
-            angles = [int(name.removeprefix(kind)) for name in names]
-            axis.plot(angles, [entry[name]["matching share"]["mean"] for name in names], marker=".", label=label)
+            shares = _by_angle(entry, kind, "matching share")
+            axis.plot(list(shares), list(shares.values()), marker=".", label=label)
     axes[0].set_xticks(range(len(sets)), sets)
     axes[0].set_ylabel("share of mutual matches within 3 px")
     axes[0].set_ylim(0, 1)
-    for axis, kind, last in zip(axes[1:], (ROLL, TILT), (180, 75)):
+    for axis, kind, ticks in zip(axes[1:], (ROLL, TILT), (range(0, 181, 30), range(0, 76, 15))):
         axis.set_xlabel(f"{kind}of the camera, degrees")
         axis.set_ylabel("correct matches / keypoints")
-        axis.set_xticks(range(0, last + 1, 30 if last > 90 else 15))
+        axis.set_xticks(ticks)
         axis.set_ylim(bottom=0)
     for axis in axes:
         axis.grid(alpha=0.3)

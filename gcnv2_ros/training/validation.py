@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ..evaluation.homography import HomographyPair, HomographyScores, SyntheticOptions, score_pairs, synthetic_pairs
+from ..evaluation.homography import HomographyPair, SyntheticOptions, score_pairs, synthetic_pairs
 from ..extraction import DecodeOptions, Extractor, ExtractorOptions, create_extractor
 from ..extraction.network import NetworkExtractor
 from ..extraction.runtimes import RawFeatures, Runtime, create_runtime
@@ -170,16 +170,9 @@ class Validation:
             suffix = size_text(*size)
             with extractor:
                 for name in self.pairs:
-                    scores = self._scores(extractor, name)
+                    scores = score_pairs(extractor.extract, self.pairs[name], estimate=False)
                     prefix = "" if name == "random" else f"{name}_"
-                    figures[f"{prefix}mma3_{suffix}"] = _mean_accuracy(scores)
+                    figures[f"{prefix}mma3_{suffix}"] = float(np.mean([s.accuracy[0] for s in scores]))
                     figures[f"{prefix}repeatability_{suffix}"] = float(np.mean([s.repeatability for s in scores]))
                     figures[f"{prefix}correct_{suffix}"] = float(np.mean([s.accuracy[0] * s.matches for s in scores]))
         return figures
-
-    def _scores(self, extractor: Extractor, name: str) -> list[HomographyScores]:
-        return score_pairs(extractor.extract, self.pairs[name], estimate=False)
-
-
-def _mean_accuracy(scores: Sequence[HomographyScores]) -> float:
-    return float(np.mean([score.accuracy[0] for score in scores]))

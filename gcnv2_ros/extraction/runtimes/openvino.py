@@ -76,7 +76,8 @@ class OpenVINORuntime:
         if options.input_size is not None:
             self._shape = (1, 1, *(-(-side // self.stride) * self.stride for side in reversed(options.input_size)))
         calibration = load_calibration(options.model, weights) if self.precision == "int8" else None
-        self._compile: Callable[..., Any] | None = partial(_request, openvino, options, weights, calibration)
+        self._refusal = f"OpenVINO {openvino.__version__} cannot load {options.model}"
+        self._compile: Callable[..., Any] | None = partial(_compiled, openvino, options, weights, calibration)
         self._requests: dict[tuple[bool, bool], Any] = {}
         for shaped in {False, self._shape is not None}:
             self._request(detector, shaped)
@@ -105,26 +106,15 @@ class OpenVINORuntime:
         if self._compile is None:
             raise ExtractionError("this extractor is closed")
         if (detector, shaped) not in self._requests:
-            self._requests[detector, shaped] = self._compile(self._shape if shaped else None, detector=detector)
+            try:
+                network = self._compile(self._shape if shaped else None, detector=detector)
+                self._requests[detector, shaped] = network.create_infer_request()
+            except GCNv2Error:
+                raise
+            # RuntimeError for all that it refuses, AttributeError from versions that are too old.
+            except Exception as error:
+                raise ExtractionError(f"{self._refusal}: {error}") from error
         return self._requests[detector, shaped]
-
-
-def _request(
-    openvino: Any,
-    options: ExtractorOptions,
-    weights: Weights,
-    calibration: Calibration | None,
-    shape: tuple[int, ...] | None,
-    *,
-    detector: bool,
-) -> Any:
-    """An inference request of `_compiled`; what OpenVINO refuses is an `ExtractionError`."""
-    try:
-        return _compiled(openvino, options, weights, calibration, shape, detector=detector).create_infer_request()
-    except GCNv2Error:
-        raise
-    except Exception as error:  # RuntimeError for all that it refuses, AttributeError from versions that are too old
-        raise ExtractionError(f"OpenVINO {openvino.__version__} cannot load {options.model}: {error}") from error
 
 
 def _compiled(
