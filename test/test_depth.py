@@ -63,7 +63,10 @@ def test_at_a_step_the_depth_is_that_of_one_side_or_unknown(data: st.DataObject)
     np.testing.assert_array_equal(found[away], np.where(side[away] < 0, np.float32(near), np.float32(far)))
     if not np.isnan(depth).any():
         assert known[np.abs(side) > 3 / min(scale, 1.0)].all(), "away from the edge depth must not get lost"
-        assert not known[np.abs(side) < 0.5 / max(scale, 1.0)].any() or (np.abs(distance - offset) > 1.5 / scale).all()
+        # In the outermost pixels of the depth image the other side may lie outside of it.
+        inner = np.all((uv >= 1 / scale - 0.5) & (uv <= np.array(SIZE) - 0.5 - 1 / scale), axis=1)
+        at_edge = inner & (np.abs(side) < 0.5 / max(scale, 1.0))
+        assert not known[at_edge].any() or (np.abs(distance - offset) > 1.5 / scale).all()
 
 
 def test_a_slanted_surface_keeps_its_depth() -> None:
