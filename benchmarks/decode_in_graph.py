@@ -35,9 +35,8 @@ from gcnv2_ros.extraction.network import decode_settings
 from gcnv2_ros.extraction.preprocess import InputGeometry, network_input
 from gcnv2_ros.extraction.quantization import load_calibration, quantize_onnx
 from gcnv2_ros.extraction.runtimes import create_runtime
-from gcnv2_ros.extraction.sampling import sampler_of
+from gcnv2_ros.extraction.sampling import describer_of
 from gcnv2_ros.extraction.suppression import Scratch
-from gcnv2_ros.features import pack_descriptors
 from gcnv2_ros.files import atomic_write
 from gcnv2_ros.networks import create_network
 from gcnv2_ros.sequences import open_sequence
@@ -138,12 +137,12 @@ def in_graph(runtime: str, content: bytes, threads: int) -> Run:
 def on_host(options: ExtractorOptions, weights: Weights, settings: DecodeSettings) -> Run:
     """The package's own way."""
     runtime, scratch = create_runtime(options, weights), Scratch()
-    sample = sampler_of(weights, runtime.stride)
+    describe = describer_of(weights, runtime.stride)
 
     def run(batch: NDArray[np.float32]) -> Decoded:
         raw = runtime.infer(batch)
         keypoints = find_keypoints(raw.scores[0, 0], settings, scratch=scratch)
-        return pack_descriptors(sample(raw.descriptors[0], keypoints.uv)), keypoints.uv
+        return describe(raw.descriptors[0], keypoints.uv), keypoints.uv
 
     return run
 

@@ -30,9 +30,8 @@ from gcnv2_ros.extraction.decode import DecodeSettings, find_keypoints
 from gcnv2_ros.extraction.network import decode_settings
 from gcnv2_ros.extraction.preprocess import InputGeometry, network_input
 from gcnv2_ros.extraction.runtimes import create_runtime
-from gcnv2_ros.extraction.sampling import Sampler, sampler_of
+from gcnv2_ros.extraction.sampling import Describer, describer_of
 from gcnv2_ros.extraction.suppression import Scratch
-from gcnv2_ros.features import pack_descriptors
 from gcnv2_ros.files import atomic_write
 from gcnv2_ros.networks.common import STRIDE
 from gcnv2_ros.sequences import open_sequence
@@ -61,7 +60,7 @@ def raw_outputs(weights: Weights, model: str, size: tuple[int, int], images: str
     return outputs
 
 
-def decode(raw: Raw, settings: DecodeSettings, sample: Sampler, scratch: Scratch) -> tuple[NDArray[np.uint8], Any]:
+def decode(raw: Raw, settings: DecodeSettings, describe: Describer, scratch: Scratch) -> tuple[NDArray[np.uint8], Any]:
     """Packed descriptors, and the seconds of finding keypoints and of describing them."""
     start = time.perf_counter()
     dense, scores, image = raw
@@ -69,7 +68,7 @@ def decode(raw: Raw, settings: DecodeSettings, sample: Sampler, scratch: Scratch
         scores = blob_response(image, settings.blob_deviation, scratch=scratch)
     keypoints = find_keypoints(scores, settings, scratch=scratch)
     found = time.perf_counter()
-    packed = pack_descriptors(sample(dense, keypoints.uv))
+    packed = describe(dense, keypoints.uv)
     return packed, (found - start, time.perf_counter() - found)
 
 
@@ -91,7 +90,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     report: dict[str, Any] = {"machine": describe_machine(), "sizes": {}}
     try:
         weights = load_weights(chosen.weights, model=chosen.model)
-        sample = sampler_of(weights, STRIDE)
+        describe = describer_of(weights, STRIDE)
         for size in map(parse_size, chosen.sizes):
             outputs = raw_outputs(weights, chosen.model, size, chosen.images)
             settings = decode_settings(DecodeOptions(max_keypoints=chosen.max_keypoints), weights.metadata, size)
@@ -102,7 +101,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 for kind in _KINDS:
                     time.sleep(_PAUSE_SECONDS)
                     with mock.patch.object(kernels, "compiled", return_value=loops[kind]):
-                        packed, spent = decode(raw, settings, sample, scratch)
+                        packed, spent = decode(raw, settings, describe, scratch)
                     if turn >= _WARM_UP_ROUNDS:
                         seconds[kind].append(spent)
                         keypoints.append(len(packed))

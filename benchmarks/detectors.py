@@ -34,8 +34,8 @@ from gcnv2_ros.evaluation.homography import HomographyPair, score_pairs, synthet
 from gcnv2_ros.extraction import DecodeOptions, Extractor, ExtractorOptions, create_extractor
 from gcnv2_ros.extraction.preprocess import InputGeometry, network_input
 from gcnv2_ros.extraction.runtimes import Runtime, create_runtime
-from gcnv2_ros.extraction.sampling import Sampler, sampler_of
-from gcnv2_ros.features import Features, pack_descriptors
+from gcnv2_ros.extraction.sampling import Describer, describer_of
+from gcnv2_ros.features import Features
 from gcnv2_ros.files import atomic_write
 from gcnv2_ros.training.pictures import find_photographs
 from gcnv2_ros.weights import load_weights
@@ -79,8 +79,8 @@ def described_by_orb(image: Image, features: Features) -> Features:
     return Features(features.uv[chosen], features.response[chosen], described, features.image_size)
 
 
-def describe(
-    runtime: Runtime, sample: Sampler, size: tuple[int, int], detect: Callable[[Image], NDArray[np.float32]]
+def described_at(
+    detect: Callable[[Image], NDArray[np.float32]], runtime: Runtime, describe: Describer, size: tuple[int, int]
 ) -> Extract:
     """An extractor of the network's descriptors at the positions that `detect` finds in an image."""
 
@@ -89,14 +89,14 @@ def describe(
         geometry = InputGeometry.of((width, height), size, runtime.stride)
         dense = runtime.infer(network_input([image], [geometry])).descriptors[0]
         uv = detect(image)
-        packed = pack_descriptors(sample(dense, geometry.to_network(uv).astype(np.float32)))
+        packed = describe(dense, geometry.to_network(uv).astype(np.float32))
         return Features(uv, np.ones(len(uv), np.float32), packed, (width, height))
 
     return extract
 
 
 def contenders(
-    extractor: Extractor, runtime: Runtime, sample: Sampler, size: tuple[int, int], budget: int
+    extractor: Extractor, runtime: Runtime, describe: Describer, size: tuple[int, int], budget: int
 ) -> dict[str, Extract]:
     """The ways to find keypoints that are compared, by name."""
 
@@ -125,7 +125,7 @@ def contenders(
         "network": network,
         "network in whole pixels": offered("network", subpixel=False),
         "network, moved to corners": moved,
-        "shi_tomasi": describe(runtime, sample, size, corners),
+        "shi_tomasi": described_at(corners, runtime, describe, size),
     }
 
 
@@ -137,9 +137,9 @@ def compare(
     weights = load_weights(options.weights, model=model)
     report = {}
     with create_extractor(options) as extractor, closing(create_runtime(options, weights)) as runtime:
-        sample = sampler_of(weights, runtime.stride)
+        describe = describer_of(weights, runtime.stride)
         for budget in budgets:
-            for name, extract in contenders(extractor, runtime, sample, size, budget).items():
+            for name, extract in contenders(extractor, runtime, describe, size, budget).items():
                 scores = score_pairs(extract, pairs, estimate=False)
                 accuracy = bootstrap_mean([score.accuracy[0] for score in scores])
                 repeatability = float(np.mean([score.repeatability for score in scores]))

@@ -9,7 +9,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gcnv2_ros.extraction.sampling import PHASES, LearnedSampler, mix, sample_descriptors, tabulate, with_identity
+from gcnv2_ros.extraction.sampling import PHASES, describe, mix, sample_descriptors, tabulate, with_identity
+from gcnv2_ros.features import pack_descriptors
 
 pytestmark = pytest.mark.usefixtures("loops")
 
@@ -135,16 +136,29 @@ def test_mixing_adds_to_each_channel_what_its_blocks_matrix_takes_from_the_other
     np.testing.assert_allclose(mix(sampled, with_identity(mixing)), expected, atol=1e-4)
 
 
-def test_a_sampler_s_memory_keeps_nothing_of_earlier_calls() -> None:
-    rng = np.random.default_rng(6)
-    coefficients = rng.normal(0, 0.2, (2, 2, 5, 256)).astype(np.float32)
-    mixing = rng.normal(0, 0.1, (4, 64, 64)).astype(np.float32)
-    sampler = LearnedSampler(coefficients, mixing, 16)
-    for count in (0, 3, 40, 0, 7):
-        dense = rng.standard_normal((256, 6, 8), np.float32)
-        uv = rng.uniform(0, 90, (count, 2)).astype(np.float32)
-        read = sample_descriptors(dense, uv, stride=16, sampling="learned", kernel=tabulate(coefficients))
-        np.testing.assert_array_equal(sampler(dense, uv), mix(read, with_identity(mixing)))
+@settings(deadline=None, max_examples=20)
+@given(st.integers(0, 100), st.sampled_from([None, 1, 4, 16]), st.integers(0, 2**32 - 1))
+def test_descriptors_are_the_signs_of_what_is_sampled_and_mixed(count: int, blocks: int | None, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    kernel = tabulate(rng.normal(0, 0.2, (2, 2, 5, 256)).astype(np.float32))
+    matrices = None
+    if blocks is not None:
+        matrices = with_identity(rng.normal(0, 0.1, (blocks, 256 // blocks, 256 // blocks)).astype(np.float32))
+    dense = rng.standard_normal((256, 6, 8), np.float32)
+    uv = rng.uniform(0, (127, 95), (count, 2)).astype(np.float32)
+    read = sample_descriptors(dense, uv, stride=16, sampling="learned", kernel=kernel)
+    expected = pack_descriptors(read if matrices is None else mix(read, matrices))
+    packed = describe(dense, uv, stride=16, sampling="learned", kernel=kernel, matrices=matrices)
+    np.testing.assert_array_equal(packed, expected)
+
+
+@pytest.mark.parametrize("sampling", ["half_pixel", "bicubic", "legacy"])
+def test_descriptors_need_no_learned_kernel(sampling: str) -> None:
+    rng = np.random.default_rng(7)
+    dense = rng.standard_normal((256, 6, 8), np.float32)
+    uv = rng.uniform(0, (127, 95), (40, 2)).astype(np.float32)
+    expected = pack_descriptors(sample_descriptors(dense, uv, stride=16, sampling=sampling))
+    np.testing.assert_array_equal(describe(dense, uv, stride=16, sampling=sampling), expected)
 
 
 @pytest.mark.parametrize("sampling", ["half_pixel", "bicubic"])

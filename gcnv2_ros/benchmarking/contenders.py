@@ -23,9 +23,9 @@ from ..extraction.network import chosen_detector, decode_settings
 from ..extraction.options import resolved_border, resolved_radius
 from ..extraction.preprocess import InputGeometry, network_input
 from ..extraction.runtimes import create_runtime
-from ..extraction.sampling import sampler_of
+from ..extraction.sampling import describer_of
 from ..extraction.suppression import Scratch
-from ..features import Features, pack_descriptors
+from ..features import Features
 from ..messages.features import feature_points
 from ..messages.pixels import converted_pixels
 from ..networks import create_network
@@ -106,7 +106,7 @@ class NetworkContender:
         self.name = f"{options.model} {self.runtime.name} {self.runtime.precision}"
         self.options, self.decode = options, decode
         self._metadata = weights.metadata
-        self._sample = sampler_of(weights, self.runtime.stride)
+        self._describe = describer_of(weights, self.runtime.stride)
         self._scratch = Scratch()
         self._encode = message_encoder()
 
@@ -131,11 +131,9 @@ class NetworkContender:
             descriptors, scores = raw.descriptors, raw.scores[0, 0, :height, :width]
         keypoints = find_keypoints(scores, settings, scratch=self._scratch)
         clock.mark("suppress")
-        channels = self._sample(descriptors[0], keypoints.uv)
+        described = self._describe(descriptors[0], keypoints.uv)
         size = np.full(len(keypoints.uv), self.runtime.stride * geometry.mean_scale, np.float32)
-        features = Features(
-            geometry.to_image(keypoints.uv), keypoints.score, pack_descriptors(channels), image_size, size=size
-        )
+        features = Features(geometry.to_image(keypoints.uv), keypoints.score, described, image_size, size=size)
         clock.mark("sample")
         self._encode(features)
         clock.mark("encode")

@@ -305,3 +305,32 @@ def mix(sampled: NDArray[np.float32], matrices: NDArray[np.float32], mixed: NDAr
                         (v0 * rows[c] + v1 * rows[c + MIXED_BLOCK] + v2 * rows[c + _2B] + v3 * rows[c + _3B])
                         + (v4 * rows[c + _4B] + v5 * rows[c + _5B] + v6 * rows[c + _6B] + v7 * rows[c + _7B])
                     )  # fmt: skip
+
+
+@compiled(
+    "void(float32[:, ::1], int64, float32[::1], float32[::1], float32[:, :, :, :, ::1], float32[:, :, ::1], "
+    "float32[:, :, ::1], bool_[:, ::1])"
+)
+def describe(
+    cells: NDArray[np.float32],
+    width: int,
+    x: NDArray[np.float32],
+    y: NDArray[np.float32],
+    kernel: NDArray[np.float32],
+    matrices: NDArray[np.float32],
+    memory: NDArray[np.float32],
+    positive: NDArray[np.bool_],
+) -> None:
+    """`sampling.describe` but for the packing: which channels are positive of what is sampled and mixed, in `positive`.
+
+    `memory` (2, M, C) holds M keypoints' channels at a time, few enough to stay in a near cache from one step to the
+    next; the other arguments are those of `sample_by_kernel` and `mix`.
+    """
+    for start in range(0, len(x), memory.shape[1]):
+        end = min(start + memory.shape[1], len(x))
+        sampled, mixed = memory[0, : end - start], memory[1, : end - start]
+        sample_by_kernel(cells, width, x[start:end], y[start:end], kernel, sampled)
+        mix(sampled, matrices, mixed)
+        for point in range(end - start):
+            for c in range(_CHANNELS):
+                positive[start + point, c] = mixed[point, c] > 0

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from ..features import DESCRIPTOR_BYTES, Features, pack_descriptors
+from ..features import DESCRIPTOR_BYTES, Features
 from . import kernels
 from .blobs import BLOB_THRESHOLD, blob_deviation, blob_radius, blob_response
 from .decode import DecodeSettings, Keep, find_keypoints
@@ -21,7 +21,7 @@ from .options import DecodeOptions, ExtractorOptions, resolved_border, resolved_
 from .preprocess import InputGeometry, network_input
 from .results import ModelInfo, Timings
 from .runtimes import Runtime
-from .sampling import sampler_of
+from .sampling import describer_of
 from .suppression import Scratch
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class NetworkExtractor(Extractor):
         super().__init__(decode)
         self._options = options
         self._metadata = weights.metadata
-        self._sample = sampler_of(weights, runtime.stride)
+        self._describe = describer_of(weights, runtime.stride)
         self._weights_name, self._weights_sha256 = weights.path.name, weights.sha256
         self._runtime = runtime
         self._scratch = Scratch()
@@ -146,12 +146,11 @@ class NetworkExtractor(Extractor):
             keep = partial(_is_wanted, mask, geometry, settings.border)
             settings = replace(settings, border=0)
         keypoints = find_keypoints(scores, settings, keep=keep, scratch=self._scratch)
-        channels = self._sample(dense, keypoints.uv)
         count = len(keypoints.uv)
         return Features(
             geometry.to_image(keypoints.uv),
             keypoints.score,
-            pack_descriptors(channels),
+            self._describe(dense, keypoints.uv),
             geometry.image_size,
             size=np.full(count, self._runtime.stride * geometry.mean_scale, np.float32),
             angle=np.full(count, geometry.angle, np.float32),

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from ..features import pack_descriptors
 from . import kernels
 from .kernels import CUBIC
 
 if TYPE_CHECKING:
     from ..weights import Sampling, Weights
 
-Sampler = Callable[[NDArray[np.float32], NDArray[np.float32]], NDArray[np.float32]]
+Describer = Callable[[NDArray[np.float32], NDArray[np.float32]], NDArray[np.uint8]]
 
 PHASES = 32
 """A learned kernel is tabulated for so many places between two cells; a place takes the nearest."""
@@ -25,51 +26,57 @@ PHASES = 32
 _CACHE_LINE = 64
 """In bytes."""
 _CELLS_AT_ONCE = 1024
+_DESCRIBED_AT_ONCE = 32
 _PRODUCTS_AT_ONCE = 2**18
 _STEPS = np.arange(-1, 3)
 
 
-def sampler_of(weights: Weights, stride: int) -> Sampler:
-    """`sample_descriptors` as `weights` want it, of a network with `stride`: takes a dense map and positions.
-
-    With ``learned`` sampling what it returns lies in memory that its next call uses again, so that two threads cannot
-    share it.
-    """
+def describer_of(weights: Weights, stride: int) -> Describer:
+    """`describe` as `weights` want it, of a network with `stride`: takes a dense map and positions."""
     learned = weights.learned_sampling
     if learned is None:
-        return partial(sample_descriptors, stride=stride, sampling=weights.metadata.sampling)
-    mixing = learned.mixing
-    return LearnedSampler(learned.kernel.numpy(), None if mixing is None else mixing.numpy(), stride)
+        return partial(describe, stride=stride, sampling=weights.metadata.sampling)
+    return partial(
+        describe,
+        stride=stride,
+        sampling="learned",
+        kernel=tabulate(learned.kernel.numpy()),
+        matrices=None if learned.mixing is None else with_identity(learned.mixing.numpy()),
+    )
 
 
-class LearnedSampler:
-    """`sample_descriptors` with ``learned`` sampling, and `mix`, in memory that is used again: see `sampler_of`.
+def describe(
+    dense: NDArray[np.float32],
+    uv: NDArray[np.float32],
+    *,
+    stride: int,
+    sampling: Sampling,
+    kernel: NDArray[np.float32] | None = None,
+    matrices: NDArray[np.float32] | None = None,
+) -> NDArray[np.uint8]:
+    """Binary descriptors of keypoints: the signs of what `sample_descriptors` and `mix` make of a dense map.
 
     Parameters
     ----------
-    coefficients
-        Of the kernel, as `tabulate` takes them.
-    mixing
-        As `with_identity` takes it; None: channels are not mixed.
-    stride
-        Network pixels per cell.
+    dense, uv, stride, sampling, kernel
+        As `sample_descriptors` takes them.
+    matrices
+        As `mix` takes them; None: channels are not mixed.
+
+    Returns
+    -------
+    numpy.ndarray
+        uint8 (N, C / 8), packed by `pack_descriptors`.
     """
-
-    def __init__(self, coefficients: NDArray[np.float32], mixing: NDArray[np.float32] | None, stride: int) -> None:
-        self._kernel = tabulate(coefficients)
-        self._matrices = None if mixing is None else with_identity(mixing)
-        self._stride = stride
-        self._sampled = self._mixed = aligned_empty((0, coefficients.shape[-1]))
-
-    def __call__(self, dense: NDArray[np.float32], uv: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Channels (N, C) of a dense map (C, h, w) at positions (N, 2) in network pixels."""
-        count = len(uv)
-        if len(self._sampled) < count:
-            self._sampled, self._mixed = (aligned_empty((count, dense.shape[0])) for _ in range(2))
-        sampled = sample_descriptors(
-            dense, uv, stride=self._stride, sampling="learned", kernel=self._kernel, out=self._sampled[:count]
-        )
-        return sampled if self._matrices is None else mix(sampled, self._matrices, out=self._mixed[:count])
+    loops = kernels.compiled()
+    if loops is None or kernel is None or matrices is None or matrices.shape[1] != loops.MIXED_BLOCK:
+        sampled = sample_descriptors(dense, uv, stride=stride, sampling=sampling, kernel=kernel)
+        return pack_descriptors(sampled if matrices is None else mix(sampled, matrices))
+    cells, x, y = _in_cells(dense, uv, stride, sampling)
+    positive = np.empty((len(uv), cells.shape[1]), np.bool_)
+    memory = aligned_empty((2, _DESCRIBED_AT_ONCE, cells.shape[1]))
+    loops.describe(cells, dense.shape[2], x, y, kernel, matrices, memory, positive)
+    return pack_descriptors(positive)
 
 
 def with_identity(mixing: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -83,9 +90,7 @@ def with_identity(mixing: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.add(mixing, np.eye(mixing.shape[1], dtype=np.float32), out=aligned_empty(mixing.shape))
 
 
-def mix(
-    sampled: NDArray[np.float32], matrices: NDArray[np.float32], *, out: NDArray[np.float32] | None = None
-) -> NDArray[np.float32]:
+def mix(sampled: NDArray[np.float32], matrices: NDArray[np.float32]) -> NDArray[np.float32]:
     """Mix channels that ``learned`` sampling read.
 
     A kernel reads each channel by a weighting of places of its own; where they are mixed, a bit of the descriptor
@@ -97,15 +102,13 @@ def mix(
         float32 (N, C), what the kernel read.
     matrices
         float32 (B, C / B, C / B), see `with_identity`.
-    out
-        If given, takes the result; contiguous.
 
     Returns
     -------
     numpy.ndarray
         float32 (N, C): each block of channels multiplied by its matrix.
     """
-    mixed = aligned_empty(sampled.shape) if out is None else out
+    mixed = aligned_empty(sampled.shape)
     if (loops := kernels.compiled()) is not None and matrices.shape[1] == loops.MIXED_BLOCK:
         loops.mix(np.ascontiguousarray(sampled), matrices, mixed)
         return mixed
@@ -176,7 +179,6 @@ def sample_descriptors(
     stride: int,
     sampling: Sampling,
     kernel: NDArray[np.float32] | None = None,
-    out: NDArray[np.float32] | None = None,
 ) -> NDArray[np.float32]:
     """Interpolate a dense descriptor map at keypoints.
 
@@ -196,8 +198,6 @@ def sample_descriptors(
         u / W * (w - 1), which is what the original pipeline's grid, u / (W / 2) - 1 with corners aligned, amounts to.
     kernel
         Of ``learned`` sampling and of no other, as `tabulate` makes it.
-    out
-        If given, takes the result; contiguous.
 
     Returns
     -------
@@ -211,11 +211,10 @@ def sample_descriptors(
     """
     if (kernel is None) == (sampling == "learned"):
         raise ValueError(f"sampling is {sampling}, and a kernel is {'missing' if kernel is None else 'given'}")
-    channels, height, width = dense.shape
-    cells = np.ascontiguousarray(dense.transpose(1, 2, 0)).reshape(height * width, channels)
-    x, y = _in_cells(uv[:, 0], width, stride, sampling), _in_cells(uv[:, 1], height, stride, sampling)
+    _, height, width = dense.shape
+    cells, x, y = _in_cells(dense, uv, stride, sampling)
     loops = kernels.compiled()
-    sampled = aligned_empty((len(uv), channels)) if out is None else out
+    sampled = aligned_empty((len(uv), cells.shape[1]))
     if loops is not None:
         if kernel is not None:
             loops.sample_by_kernel(cells, width, x, y, kernel, sampled)
@@ -256,11 +255,18 @@ def _phase(place: NDArray[np.float32]) -> NDArray[np.intp]:
     return np.minimum((rest * np.float32(PHASES)).astype(np.intp), PHASES - 1)
 
 
-def _in_cells(position: NDArray[np.float32], cells: int, stride: int, sampling: Sampling) -> NDArray[np.float32]:
-    """Along one direction: positions in cells, the centre of the first one being 0."""
+def _in_cells(
+    dense: NDArray[np.float32], uv: NDArray[np.float32], stride: int, sampling: Sampling
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+    """A dense map's cells (h w, C), and columns (N,) and rows (N,) in cells, the centre of the first one being 0."""
+    channels, height, width = dense.shape
     if sampling == "legacy":
-        return position * np.float32((cells - 1) / (cells * stride))
-    return (position + np.float32(0.5)) * np.float32(1 / stride) - np.float32(0.5)
+        x, y = (
+            position * np.float32((extent - 1) / (extent * stride)) for position, extent in zip(uv.T, (width, height))
+        )
+    else:
+        x, y = ((position + np.float32(0.5)) * np.float32(1 / stride) - np.float32(0.5) for position in uv.T)
+    return np.ascontiguousarray(dense.transpose(1, 2, 0)).reshape(height * width, channels), x, y
 
 
 def _linear_taps(place: NDArray[np.float32], cells: int) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
