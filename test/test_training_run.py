@@ -8,6 +8,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -22,7 +23,13 @@ from gcnv2_ros.sequences import ImageSequence, RoomOptions, SyntheticRoom
 from gcnv2_ros.training.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from gcnv2_ros.training.config import TrainingConfig, config_from_dict
 from gcnv2_ros.training.correspondence import sample_correspondences
-from gcnv2_ros.training.export import average_weights, export_run, recommend_decoding, recommend_thresholds
+from gcnv2_ros.training.export import (
+    average_weights,
+    export_run,
+    recommend_decoding,
+    recommend_thresholds,
+    share_sources,
+)
 from gcnv2_ros.training.geometric import GeometricPairs
 from gcnv2_ros.training.loop import StepReport, Trainer
 from gcnv2_ros.training.pairs import HomographyPairs, PairDataset
@@ -415,6 +422,40 @@ def test_decoding_is_recommended_by_what_matches_best_at_each_size(photographs: 
     thresholds = recommend_thresholds(network, pictures, radius, smoothing)
     assert set(thresholds) == set(radius) == set(smoothing) == {"640x480", "320x240"}
     assert all(0 < threshold < 1 for threshold in thresholds.values())
+
+
+def told_in_full(training: dict[str, Any], sources: dict[str, Any]) -> dict[str, Any]:
+    """Undo `share_sources`."""
+    folders = [
+        {**folder, **({"source": sources[folder["source"]]} if "source" in folder else {})}
+        for folder in training["data"]
+    ]
+    full = {key: value for key, value in training.items() if key != "sources"} | {"data": folders}
+    if initial := training["initial"]:
+        full["initial"] = {**initial, "training": told_in_full(initial["training"], sources)}
+    return full
+
+
+@pytest.mark.parametrize("shared", [0, 1, 2])
+def test_each_source_of_pictures_is_recorded_once_for_all_trainings(shared: int) -> None:
+    def record(steps: int, initial: dict[str, Any], *sources: dict[str, Any]) -> dict[str, Any]:
+        folders = [{"pictures": 9, "source": source, "weight": 1} for source in sources]
+        return {"steps": steps, "data": [*folders, {"pictures": 3, "weight": 2}], "initial": initial}
+
+    photographs, textures, renderings = ({"packages": {name: {"licences": {"CC0-1.0": 4}}}} for name in "abc")
+    full = shortened = record(10, {}, photographs, textures)
+    for turn, sources in enumerate([(photographs,), (renderings, photographs)]):
+        full = record(20 + turn, {"sha256": "0" * 64, "training": full}, *sources)
+        # Weights of before sources were shared are a beginning too.
+        earlier = share_sources(shortened) if turn < shared else shortened
+        shortened = record(20 + turn, {"sha256": "0" * 64, "training": earlier}, *sources)
+    before = json.dumps(shortened)
+    result = share_sources(shortened)
+    assert json.dumps(shortened) == before
+    assert told_in_full(result, result["sources"]) == full
+    assert sorted(map(str, result["sources"].values())) == sorted(map(str, (photographs, textures, renderings)))
+    assert json.dumps(result).count("sources") == 1
+    assert share_sources(result) == result
 
 
 def test_an_empty_folder_is_named(tmp_path: Path) -> None:

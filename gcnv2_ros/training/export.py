@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import subprocess
 from collections import Counter
@@ -192,12 +193,47 @@ def export_run(
         candidates=CANDIDATES,
         nms_radius=nms_radius,
         input_sizes=INPUT_SIZES,
-        training=training,
+        training=share_sources(training),
         licence="Apache-2.0",
     )
     state, learned = released_state(network)
     save_weights(target, state, metadata, learned_sampling=learned)
     return metadata
+
+
+def share_sources(training: Mapping[str, Any]) -> dict[str, Any]:
+    """The record of a training in which no folder's source is told twice.
+
+    Trainings that begin with each other's weights mostly have the same pictures, and each record holds those of all
+    before it.
+
+    Parameters
+    ----------
+    training
+        As `export_run` makes it; records of earlier trainings, under ``initial``, may be results of this function.
+
+    Returns
+    -------
+    dict
+        The same with an entry ``sources``: what was each folder's ``source`` by a digest of it, which stands in its
+        place.
+    """
+    sources: dict[str, Any] = {}
+
+    def without(record: Mapping[str, Any]) -> dict[str, Any]:
+        sources.update(record.get("sources", {}))
+        shared = {key: value for key, value in record.items() if key != "sources"}
+        shared["data"] = [dict(folder) for folder in record.get("data", ())]
+        for folder in shared["data"]:
+            source = folder.get("source")
+            if isinstance(source, Mapping):
+                folder["source"] = hashlib.sha256(json.dumps(source, sort_keys=True).encode()).hexdigest()[:12]
+                sources[folder["source"]] = source
+        if earlier := record.get("initial", {}).get("training"):
+            shared["initial"] = {**record["initial"], "training": without(earlier)}
+        return shared
+
+    return {**without(training), "sources": sources}
 
 
 def _state_for(network: FeatureNetwork, weights: Weights) -> Mapping[str, Tensor]:
