@@ -358,8 +358,41 @@ def test_a_wrong_configuration_is_refused_with_the_key_and_what_was_expected(con
 )
 def test_the_recipes_of_the_package_are_valid_and_named_after_their_model(path: Path) -> None:
     config = load_config(path)
-    assert re.sub("_(second|third|fourth|fifth|sixth|seventh|own_pictures)$", "", path.stem) == config.model
+    assert re.sub("_(second|third|fourth|fifth|sixth|seventh|eighth|own_pictures)$", "", path.stem) == config.model
     assert config.data.pictures
+
+
+def test_a_configuration_changes_what_it_is_based_on(tmp_path: Path) -> None:
+    (tmp_path / "first.yaml").write_text("seed: 1\nwarp: {shear: 0.1, scale: [1, 2]}\nloss: {detector_weight: 0.5}\n")
+    (tmp_path / "parts").mkdir()
+    (tmp_path / "parts" / "second.yaml").write_text(
+        "based_on: ../first.yaml\nseed: 2\nwarp: {shear: 0.2}\ndata: {pictures: [a, b]}\n"
+    )
+    (tmp_path / "third.yaml").write_text("based_on: parts/second.yaml\nwarp: {shift: 0.3}\ndata: {pictures: [c]}\n")
+    config = load_config(tmp_path / "third.yaml")
+    expected = {"seed": 2, "loss": {"detector_weight": 0.5}, "data": {"pictures": ["c"]}}
+    assert config == config_from_dict({**expected, "warp": {"shear": 0.2, "scale": [1, 2], "shift": 0.3}})
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "expected"),
+    [
+        (None, "based_on: first.yaml", "first.yaml, on which .*second.yaml is based: cannot read"),
+        ("modle: gcnv2", "based_on: first.yaml", "first.yaml: no such key modle"),
+        ("based_on: second.yaml", "based_on: first.yaml", "second.yaml -> .*first.yaml -> .*second.yaml"),
+        ("seed: 1", "based_on: [first.yaml]", "second.yaml: based_on must be the name of a file"),
+        ("- 1", "based_on: first.yaml", "first.yaml: the file must be a mapping"),
+        ("seed: 1", "based_on: first.yaml\nwarp: 3", "second.yaml: warp. must be a mapping"),
+    ],
+)
+def test_what_a_configuration_is_based_on_must_be_a_configuration(
+    tmp_path: Path, first: str | None, second: str, expected: str
+) -> None:
+    if first is not None:
+        (tmp_path / "first.yaml").write_text(first)
+    (tmp_path / "second.yaml").write_text(second)
+    with pytest.raises(ConfigError, match=expected):
+        load_config(tmp_path / "second.yaml")
 
 
 def test_a_configuration_survives_yaml(tmp_path) -> None:  # type: ignore[no-untyped-def]

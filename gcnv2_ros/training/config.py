@@ -177,19 +177,50 @@ class TrainingConfig:
 def load_config(path: str | Path) -> TrainingConfig:
     """Read a configuration; keys that are left out keep their defaults.
 
+    Where there is an entry ``based_on``, the name of another configuration relative to the file's folder, they keep
+    what that one says.
+
     Raises
     ------
     ConfigError
-        If the file is missing, is no YAML mapping, or holds a key or value that does not belong there.
+        If the file or one that it is based on is missing, is no YAML mapping, or holds a key or value that does not
+        belong there, or if a file is based on itself.
     """
     path = Path(path)
+    return config_from_dict(_read(path, ()), source=str(path))
+
+
+def _read(path: Path, derived: tuple[Path, ...]) -> Any:
+    """The content of a file with that of the files it is based on; `derived` are those that are based on it."""
+    chain = (*derived, path)
+    if path.resolve() in [other.resolve() for other in derived]:
+        raise ConfigError(f"{derived[0]}: based_on leads back to where it began: {' -> '.join(map(str, chain))}")
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise ConfigError(f"{path}: cannot read the training configuration: {error.strerror}") from error
+        asked = f", on which {derived[-1]} is based" if derived else ""
+        raise ConfigError(f"{path}{asked}: cannot read the training configuration: {error.strerror}") from error
     except yaml.YAMLError as error:
         raise ConfigError(f"{path}: not valid YAML: {error}") from error
-    return config_from_dict(content or {}, source=str(path))
+    if not isinstance(content, dict) or "based_on" not in content:
+        return content or {}
+    base = content.pop("based_on")
+    if not isinstance(base, str):
+        raise ConfigError(f"{path}: based_on must be the name of a file, got {base!r}")
+    base_path = path.parent / base
+    base_content = _read(base_path, chain)
+    # So that an error in it is told of the right file.
+    config_from_dict(base_content, source=str(base_path))
+    return _changed(base_content, content)
+
+
+def _changed(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """`base` with other values; those of a section that both have are exchanged one by one."""
+    merged = dict(base)
+    for key, value in changes.items():
+        both = isinstance(value, dict) and isinstance(base.get(key), dict)
+        merged[key] = _changed(base[key], value) if both else value
+    return merged
 
 
 def config_from_dict(content: Any, *, source: str = "configuration") -> TrainingConfig:
