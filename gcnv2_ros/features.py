@@ -21,16 +21,17 @@ class FeaturesError(GCNv2Error):
     """Arrays that do not form a valid set of features."""
 
 
-def pack_descriptors(channels: NDArray[np.floating] | NDArray[np.bool_]) -> NDArray[np.uint8]:
+def pack_descriptors(channels: NDArray[np.floating]) -> NDArray[np.uint8]:
     """Binarise descriptor channels by sign and pack them into bytes.
 
     Bit k of a descriptor is ``channel[k] > 0``; channel 0 becomes the most significant bit of byte 0, as
-    `numpy.packbits` does. This is the only place in the package that decides the bit order.
+    `numpy.packbits` does. This is the only place in the package that decides the bit order;
+    `gcnv2_ros.extraction.compiled` follows it.
 
     Parameters
     ----------
     channels
-        Float or bool (N, D), D a multiple of 8. Zero and NaN give a 0 bit.
+        Float (N, D), D a multiple of 8. Zero and NaN give a 0 bit.
 
     Returns
     -------

@@ -309,7 +309,7 @@ def mix(sampled: NDArray[np.float32], matrices: NDArray[np.float32], mixed: NDAr
 
 @compiled(
     "void(float32[:, ::1], int64, float32[::1], float32[::1], float32[:, :, :, :, ::1], float32[:, :, ::1], "
-    "float32[:, :, ::1], bool_[:, ::1])"
+    "float32[:, :, ::1], uint8[:, ::1])"
 )
 def describe(
     cells: NDArray[np.float32],
@@ -319,9 +319,9 @@ def describe(
     kernel: NDArray[np.float32],
     matrices: NDArray[np.float32],
     memory: NDArray[np.float32],
-    positive: NDArray[np.bool_],
+    packed: NDArray[np.uint8],
 ) -> None:
-    """`sampling.describe` but for the packing: which channels are positive of what is sampled and mixed, in `positive`.
+    """`sampling.describe` with ``learned`` sampling and mixing; `packed` (N, C / 8) takes the result.
 
     `memory` (2, M, C) holds M keypoints' channels at a time, few enough to stay in a near cache from one step to the
     next; the other arguments are those of `sample_by_kernel` and `mix`.
@@ -331,6 +331,11 @@ def describe(
         sampled, mixed = memory[0, : end - start], memory[1, : end - start]
         sample_by_kernel(cells, width, x[start:end], y[start:end], kernel, sampled)
         mix(sampled, matrices, mixed)
+        # What `pack_descriptors` does.
         for point in range(end - start):
-            for c in range(_CHANNELS):
-                positive[start + point, c] = mixed[point, c] > 0
+            channels, into = mixed[point], packed[start + point]
+            for byte in range(_CHANNELS // 8):
+                bits = 0
+                for c in range(8 * byte, 8 * byte + 8):
+                    bits = 2 * bits + (1 if channels[c] > 0 else 0)
+                into[byte] = bits

@@ -66,17 +66,17 @@ def describe(
     Returns
     -------
     numpy.ndarray
-        uint8 (N, C / 8), packed by `pack_descriptors`.
+        uint8 (N, C / 8), packed as `pack_descriptors` does.
     """
     loops = kernels.compiled()
     if loops is None or kernel is None or matrices is None or matrices.shape[1] != loops.MIXED_BLOCK:
         sampled = sample_descriptors(dense, uv, stride=stride, sampling=sampling, kernel=kernel)
         return pack_descriptors(sampled if matrices is None else mix(sampled, matrices))
     cells, x, y = _in_cells(dense, uv, stride, sampling)
-    positive = np.empty((len(uv), cells.shape[1]), np.bool_)
+    packed = np.empty((len(uv), cells.shape[1] // 8), np.uint8)
     memory = aligned_empty((2, _DESCRIBED_AT_ONCE, cells.shape[1]))
-    loops.describe(cells, dense.shape[2], x, y, kernel, matrices, memory, positive)
-    return pack_descriptors(positive)
+    loops.describe(cells, dense.shape[2], x, y, kernel, matrices, memory, packed)
+    return packed
 
 
 def with_identity(mixing: NDArray[np.float32]) -> NDArray[np.float32]:
