@@ -140,7 +140,7 @@ def compare(
         describe = describer_of(weights, runtime.stride)
         for budget in budgets:
             for name, extract in contenders(extractor, runtime, describe, size, budget).items():
-                scores = score_pairs(extract, pairs, estimate=False)
+                scores = score_pairs(extract, pairs, draws=0)
                 accuracy = bootstrap_mean([score.accuracy[0] for score in scores])
                 repeatability = float(np.mean([score.repeatability for score in scores]))
                 key = f"{size[0]}x{size[1]}, {budget} keypoints, {name}"

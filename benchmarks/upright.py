@@ -65,7 +65,7 @@ def rolled_photographs(
 
 
 def _share(first: Features, second: Features, pair: HomographyPair) -> float:
-    return correct_share(score_pair(first, second, pair.homography))
+    return correct_share(score_pair(first, second, pair.homography, draws=0))
 
 
 def accelerometer_rolls(folder: Path, stamps_ns: Sequence[int]) -> list[float]:
@@ -149,7 +149,7 @@ def _success(scores: dict[str, list[PoseResult]], low: float, high: float) -> di
 
 def _difference(ours: Sequence[PoseResult], theirs: Sequence[PoseResult]) -> dict[str, float]:
     blocks = [result.start // POSE_BLOCK for result in ours]
-    return vars(paired_difference([float(r.success) for r in ours], [float(r.success) for r in theirs], blocks))
+    return vars(paired_difference([r.success for r in ours], [r.success for r in theirs], blocks))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -233,7 +233,6 @@ class FeatureTracker:
         # In an order of their places, so that the samples that are drawn do not depend on that of the keypoints.
         order = np.lexsort(before.uv[matches.index_a].T)
         matches = Matches(matches.index_a[order], matches.index_b[order], matches.distance[order])
-        cv2.setRNGSeed(0)
         _, inliers = cv2.findFundamentalMat(
             before.uv[matches.index_a],
             features.uv[matches.index_b],

@@ -22,7 +22,7 @@ from gcnv2_ros.evaluation.homography import (
     score_pair,
     synthetic_pair,
 )
-from gcnv2_ros.evaluation.pose import frame_pairs, roll_between, score_pose_pairs
+from gcnv2_ros.evaluation.pose import frame_pairs, roll_between, score_measured_pairs, score_pose_pairs
 from gcnv2_ros.extraction.preprocess import resize
 from gcnv2_ros.features import Features
 from gcnv2_ros.geometry import invert_pose, transform_points, warp_homography
@@ -50,10 +50,21 @@ def test_perfect_features_score_one_and_errors_count_in_pixels() -> None:
     assert perfect.accuracy == (1.0, 1.0)
     assert perfect.repeatability == 1.0
     assert perfect.matches == perfect.keypoints == 100
-    assert perfect.corner_error < 0.1
+    assert max(perfect.corner_errors) < 0.1
+    assert (perfect.homography_share(3), perfect.homography_share(5)) == (1.0, 1.0)
     shifted = score_pair(first, features_at(truth + np.array([4, 0]), first.descriptors), homography)
     assert shifted.accuracy == (0.0, 1.0)
-    assert shifted.corner_error == pytest.approx(4, abs=0.2)
+    assert shifted.corner_errors == pytest.approx([4] * len(shifted.corner_errors), abs=0.2)
+    assert (shifted.homography_share(3), shifted.homography_share(5)) == (0.0, 1.0)
+
+
+def test_two_homographies_that_as_many_matches_agree_with_are_both_drawn() -> None:
+    first = random_features(np.random.default_rng(2))
+    moved = first.uv + np.array([40, 0]) * (np.arange(len(first)) % 2)[:, None]
+    scores = score_pair(first, features_at(moved, first.descriptors), np.eye(3))
+    assert 0.0 < scores.homography_share(3) < 1.0
+    assert {round(error) for error in scores.corner_errors} == {0, 40}
+    assert score_pair(first, features_at(moved, first.descriptors), np.eye(3)) == scores
 
 
 def test_matches_of_wrong_descriptors_are_wrong() -> None:
@@ -61,13 +72,14 @@ def test_matches_of_wrong_descriptors_are_wrong() -> None:
     first, second = random_features(rng), random_features(rng)
     scores = score_pair(first, second, np.eye(3))
     assert scores.accuracy[0] < 0.1
-    assert scores.corner_error > 5
+    assert min(scores.corner_errors) > 5
+    assert scores.homography_share(5) == 0.0
 
 
 def test_no_features_score_nothing() -> None:
     scores = score_pair(Features.empty(SIZE), Features.empty(SIZE), np.eye(3))
     assert (scores.matches, scores.accuracy, scores.repeatability) == (0, (0.0, 0.0), 0.0)
-    assert scores.corner_error == float("inf")
+    assert set(scores.corner_errors) == {float("inf")}
 
 
 def textured(width: int = 500, height: int = 400) -> np.ndarray:
@@ -148,10 +160,30 @@ def test_true_features_of_the_room_give_the_true_poses() -> None:
     room, features = room_features()
     results = score_pose_pairs(features, list(room), room.camera, gaps=(5, 10))
     assert len(results) == len(list(frame_pairs(22, (5, 10))))
-    assert all(result.success for result in results)
+    assert all(result.success == 1.0 for result in results)
     # The depth is read at the nearest pixel, which is what is left of the error.
-    assert np.median([result.rotation_error for result in results]) < 0.3
-    assert np.median([result.translation_error for result in results]) < 0.02
+    assert np.median([result.rotation_errors for result in results]) < 0.3
+    assert np.median([result.translation_errors for result in results]) < 0.02
+
+
+def test_two_poses_that_as_many_matches_agree_with_are_both_drawn() -> None:
+    camera = SyntheticRoom(RoomOptions(width=160, height=120)).camera
+    rng = np.random.default_rng(6)
+    uv = rng.uniform((30, 30), (130, 90), (60, 2))
+    metres = rng.uniform(2, 4, 60)
+    seen = camera.rays(uv).astype(np.float64) * metres[:, None]
+    shifts = np.array([[0.15, 0.0, 0.0], [0.0, 0.15, 0.1]]).repeat(30, axis=0)
+    descriptors = rng.integers(0, 256, (60, 32), dtype=np.uint8)
+    first = features_at(uv, descriptors, (160, 120)).with_arrays(depth=metres.astype(np.float32))
+    second = features_at(camera.project(seen + shifts), descriptors, (160, 120))
+    pose = np.eye(4)
+    pose[:3, 3] = -shifts[0]
+    (result,) = score_measured_pairs([first, second], [np.eye(4), pose], camera, gaps=(1,))
+    assert (result.matches, result.inliers) == (60, 30)
+    assert 0.0 < result.success < 1.0
+    assert result.area == pytest.approx(result.success, abs=0.01)
+    assert {round(error, 2) for error in result.translation_errors} == {0.0, 0.23}
+    assert score_measured_pairs([first, second], [np.eye(4), pose], camera, gaps=(1,)) == [result]
 
 
 def test_flipped_bits_lower_the_pose_score() -> None:

@@ -80,7 +80,7 @@ def run_benchmark(
                     entry[name] = summarise_homographies(score_pairs(extractor.extract, pairs))
                 for kind, by_angle in ((ROLL, data.rolls), (TILT, data.tilts)):
                     for angle, pairs in by_angle.items():
-                        scores = score_pairs(extractor.extract, pairs, estimate=False)
+                        scores = score_pairs(extractor.extract, pairs, draws=0)
                         entry[f"{kind}{angle}"] = {
                             "matching share": _interval([correct_share(score) for score in scores]),
                             "MMA@3": _interval([score.accuracy[0] for score in scores]),
@@ -109,8 +109,8 @@ def summarise_homographies(scores: Sequence[HomographyScores]) -> dict[str, Any]
         "MMA@5": _interval([score.accuracy[1] for score in scores]),
         "repeatability@3": _interval([score.repeatability for score in scores]),
         "matching share": _interval([correct_share(score) for score in scores]),
-        "homography@3": _interval([float(score.corner_error < 3) for score in scores]),
-        "homography@5": _interval([float(score.corner_error < 5) for score in scores]),
+        "homography@3": _interval([score.homography_share(3) for score in scores]),
+        "homography@5": _interval([score.homography_share(5) for score in scores]),
     }
 
 
@@ -139,8 +139,8 @@ def pose_difference(ours: Sequence[PoseResult], theirs: Sequence[PoseResult]) ->
     return {
         score: vars(
             paired_difference(
-                [float(getattr(result, score)) for result in ours],
-                [float(getattr(result, score)) for result in theirs],
+                [getattr(result, score) for result in ours],
+                [getattr(result, score) for result in theirs],
                 blocks,
             )
         )

@@ -206,7 +206,6 @@ def match_statistics(features: Sequence[Features], pairs: Sequence[tuple[int, in
         if len(matches) < _FEWEST_FOR_EPIPOLAR:
             ratios.append(0.0)
             continue
-        cv2.setRNGSeed(0)
         _, inliers = cv2.findFundamentalMat(
             features[first].uv[matches.index_a], features[second].uv[matches.index_b],
             cv2.USAC_MAGSAC, _EPIPOLAR_PIXELS, 0.999, 2000,
@@ -283,7 +282,7 @@ def _roll_scores(frontend: Frontend, budget: int, frames: Sequence[Frame]) -> di
                 rng = np.random.default_rng([8, frame.index])
                 pair = synthetic_pair(frame.gray, rng, options, name=str(frame.index), roll=roll)
                 turned = extractor.extract(pair.second)
-                scores[roll].append(score_pair(upright, turned, pair.homography, estimate=False))
+                scores[roll].append(score_pair(upright, turned, pair.homography, draws=0))
     return {
         str(roll): {
             "matching share": float(np.mean([correct_share(score) for score in made])),

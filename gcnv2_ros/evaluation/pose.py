@@ -2,7 +2,8 @@
 """Pairwise relative pose on an RGB-D sequence: the score that separates features best on real data.
 
 The odometry error of a whole sequence misranks features (keyframe placement dominates it); the pose between two frames
-a fixed gap apart does not. All frontends go through the same matching and the same PnP with the same seed.
+a fixed gap apart does not. All frontends go through the same matching and the same PnP, several times a pair
+(`gcnv2_ros.evaluation.draws`).
 """
 
 from __future__ import annotations
@@ -21,8 +22,11 @@ from ..geometry import invert_pose
 from ..matching import match
 from ..sequences import Frame
 from ..sequences import Sequence as FrameSequence
+from .draws import drawn_orders
 from .homography import EvaluationError
 
+DRAWS = 5
+"""Estimates of each pose."""
 GAPS = (5, 10, 15, 20, 30)
 START_STEP = 2
 SUCCESS_DEGREES = 3.0
@@ -31,6 +35,22 @@ CURVE_DEGREES = 5.0
 CURVE_METRES = 0.10
 _REPROJECTION_ERROR = 3.0
 _MINIMUM_INLIERS = 6
+
+
+@dataclass(frozen=True)
+class PoseEstimate:
+    """One draw's pose of a camera relative to another.
+
+    Attributes
+    ----------
+    pose
+        float64 (4, 4), points of the first optical frame to the second; None if too few matches agree.
+    inliers
+        Matches that the pose explains.
+    """
+
+    pose: NDArray[np.float64] | None
+    inliers: int
 
 
 @dataclass(frozen=True)
@@ -43,30 +63,34 @@ class PoseResult:
         Index of the first frame; the second is `gap` frames later.
     roll
         True roll between the two in degrees, 0 to 180.
-    matches, inliers
-        Mutual nearest neighbours with depth, and those that the pose explains.
-    rotation_error, translation_error
-        Degrees and metres; infinite where no pose was found.
+    matches
+        Mutual nearest neighbours with depth.
+    inliers
+        Those that the pose explains; median of the draws.
+    rotation_errors, translation_errors
+        Degrees and metres, of each draw; infinite where no pose was found.
     """
 
     start: int
     gap: int
     roll: float
     matches: int
-    inliers: int
-    rotation_error: float
-    translation_error: float
+    inliers: float
+    rotation_errors: tuple[float, ...]
+    translation_errors: tuple[float, ...]
 
     @property
-    def success(self) -> bool:
-        """Whether the pose is within 3 degrees and 5 cm of the truth."""
-        return self.rotation_error < SUCCESS_DEGREES and self.translation_error < SUCCESS_METRES
+    def success(self) -> float:
+        """Share of the draws that are within 3 degrees and 5 cm of the truth."""
+        return float(np.mean(self._relative_errors(SUCCESS_DEGREES, SUCCESS_METRES) < 1))
 
     @property
     def area(self) -> float:
-        """Area under the success curve, from thresholds of nothing up to 5 degrees and 10 cm; in [0, 1]."""
-        worst = max(self.rotation_error / CURVE_DEGREES, self.translation_error / CURVE_METRES)
-        return max(0.0, 1.0 - worst)
+        """Area under the success curve, from thresholds of nothing up to 5 degrees and 10 cm, in [0, 1]; mean."""
+        return float(np.mean(np.maximum(0, 1 - self._relative_errors(CURVE_DEGREES, CURVE_METRES))))
+
+    def _relative_errors(self, degrees: float, metres: float) -> NDArray[np.float64]:
+        return np.maximum(np.array(self.rotation_errors) / degrees, np.array(self.translation_errors) / metres)
 
 
 def frame_pairs(count: int, gaps: Sequence[int] = GAPS) -> Iterator[tuple[int, int]]:
@@ -77,9 +101,9 @@ def frame_pairs(count: int, gaps: Sequence[int] = GAPS) -> Iterator[tuple[int, i
                 yield start, gap
 
 
-def estimate_pose(
-    first: Features, second: Features, camera: Camera, *, seed: int = 0
-) -> tuple[NDArray[np.float64] | None, int, int]:
+def estimate_poses(
+    first: Features, second: Features, camera: Camera, *, draws: int = DRAWS
+) -> tuple[list[PoseEstimate], int]:
     """Pose of the second camera relative to the first by PnP on mutual matches.
 
     Parameters
@@ -90,14 +114,15 @@ def estimate_pose(
         Its depth is not used.
     camera
         Of both.
-    seed
-        Of the random samples.
+    draws
+        How many estimates are made of the same matches.
 
     Returns
     -------
-    pose : numpy.ndarray or None
-        float64 (4, 4), points of the first optical frame to the second; None if too few matches agree.
-    matches, inliers : int
+    estimates : list of PoseEstimate
+        One for each draw.
+    matches : int
+        Mutual nearest neighbours with depth.
     """
     matches = match(first, second)
     metres = first.depth[matches.index_a]
@@ -107,15 +132,19 @@ def estimate_pose(
     pixels = camera.undistort(second.uv[matches.index_b][known]) * (camera.fx, camera.fy) + (camera.cx, camera.cy)
     usable = np.isfinite(points).all(axis=1) & np.isfinite(pixels).all(axis=1)
     points, pixels = points[usable], pixels[usable]
+    orders = drawn_orders(len(points), draws)
+    return [_estimate_pose(points[order], pixels[order], camera) for order in orders], len(points)
+
+
+def _estimate_pose(points: NDArray[np.float64], pixels: NDArray[np.float64], camera: Camera) -> PoseEstimate:
     if len(points) < _MINIMUM_INLIERS:
-        return None, len(points), 0
-    cv2.setRNGSeed(seed)
+        return PoseEstimate(None, 0)
     found, rotation, translation, inliers = cv2.solvePnPRansac(
         points, pixels, camera.matrix, None, iterationsCount=1000, reprojectionError=_REPROJECTION_ERROR,
         confidence=0.9999, flags=cv2.SOLVEPNP_AP3P,
     )  # fmt: skip
     if not found or inliers is None or len(inliers) < _MINIMUM_INLIERS:
-        return None, len(points), 0
+        return PoseEstimate(None, 0)
     chosen = inliers.ravel()
     _, rotation, translation = cv2.solvePnP(
         points[chosen], pixels[chosen], camera.matrix, None, rotation, translation, useExtrinsicGuess=True
@@ -123,7 +152,7 @@ def estimate_pose(
     pose = np.eye(4)
     pose[:3, :3] = cv2.Rodrigues(rotation)[0]
     pose[:3, 3] = translation.ravel()
-    return pose, len(points), len(chosen)
+    return PoseEstimate(pose, len(chosen))
 
 
 def roll_between(relative: NDArray[np.float64]) -> float:
@@ -165,7 +194,7 @@ def score_measured_pairs(
     camera: Camera,
     gaps: Sequence[int] = GAPS,
     *,
-    seed: int = 0,
+    draws: int = DRAWS,
 ) -> list[PoseResult]:
     """As `score_pose_pairs`, of features that carry the depth of their keypoints.
 
@@ -179,8 +208,8 @@ def score_measured_pairs(
         Of all frames.
     gaps
         Between the frames of a pair.
-    seed
-        Of PnP's random samples.
+    draws
+        How many estimates are made of each pose.
     """
     results = []
     for start, gap in frame_pairs(len(features), gaps):
@@ -188,15 +217,29 @@ def score_measured_pairs(
         if first is None or second is None:
             continue
         truth = invert_pose(second) @ first
-        pose, matches, inliers = estimate_pose(features[start], features[start + gap], camera, seed=seed)
-        if pose is None:
-            rotation_error = translation_error = float("inf")
-        else:
-            difference = pose[:3, :3] @ truth[:3, :3].T
-            rotation_error = float(np.degrees(np.linalg.norm(cv2.Rodrigues(difference)[0])))
-            translation_error = float(np.linalg.norm(pose[:3, 3] - truth[:3, 3]))
-        results.append(PoseResult(start, gap, roll_between(truth), matches, inliers, rotation_error, translation_error))
+        estimates, matches = estimate_poses(features[start], features[start + gap], camera, draws=draws)
+        errors = [_errors(estimate.pose, truth) for estimate in estimates]
+        results.append(
+            PoseResult(
+                start,
+                gap,
+                roll_between(truth),
+                matches,
+                inliers=float(np.median([estimate.inliers for estimate in estimates])),
+                rotation_errors=tuple(degrees for degrees, _ in errors),
+                translation_errors=tuple(metres for _, metres in errors),
+            )
+        )
     return results
+
+
+def _errors(pose: NDArray[np.float64] | None, truth: NDArray[np.float64]) -> tuple[float, float]:
+    """Degrees and metres between a relative pose and the true one."""
+    if pose is None:
+        return float("inf"), float("inf")
+    difference = pose[:3, :3] @ truth[:3, :3].T
+    degrees = float(np.degrees(np.linalg.norm(cv2.Rodrigues(difference)[0])))
+    return degrees, float(np.linalg.norm(pose[:3, 3] - truth[:3, 3]))
 
 
 def sequence_with_truth(sequence: FrameSequence) -> list[Frame]:

@@ -70,7 +70,7 @@ class Pinhole:
 def ransac_pose(
     points: NDArray[np.float64], pixels: NDArray[np.float64], pinhole: Pinhole
 ) -> NDArray[np.float64] | None:
-    """A pose that many points agree with, by RANSAC over AP3P with a fixed seed.
+    """A pose that many points agree with, by RANSAC over AP3P, which draws the same samples in every run.
 
     Parameters
     ----------
@@ -86,7 +86,6 @@ def ransac_pose(
     """
     if len(points) < 4:
         return None
-    cv2.setRNGSeed(0)
     found, rotation, translation, inliers = cv2.solvePnPRansac(
         points, pixels, pinhole.matrix, None, iterationsCount=_RANSAC_ROUNDS,
         reprojectionError=_RANSAC_THRESHOLD * pinhole.pixel_sigma, confidence=_RANSAC_CONFIDENCE,

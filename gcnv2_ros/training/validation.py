@@ -148,7 +148,7 @@ class Validation:
             for pair in self.pairs["random"]:
                 for (values, decode), budget in itertools.product(zip(accuracy, decodes), BUDGETS):
                     extractor.decode_options = replace(decode, max_keypoints=budget)
-                    (score,) = score_pairs(extractor.extract, [pair], estimate=False)
+                    (score,) = score_pairs(extractor.extract, [pair], draws=0)
                     values.append(score.accuracy[0])
         return [float(np.mean(values)) for values in accuracy]
 
@@ -170,7 +170,7 @@ class Validation:
             suffix = size_text(*size)
             with extractor:
                 for name in self.pairs:
-                    scores = score_pairs(extractor.extract, self.pairs[name], estimate=False)
+                    scores = score_pairs(extractor.extract, self.pairs[name], draws=0)
                     prefix = "" if name == "random" else f"{name}_"
                     figures[f"{prefix}mma3_{suffix}"] = float(np.mean([s.accuracy[0] for s in scores]))
                     figures[f"{prefix}repeatability_{suffix}"] = float(np.mean([s.repeatability for s in scores]))

@@ -90,6 +90,8 @@ class OnnxRuntime:
         settings = onnxruntime.SessionOptions()
         settings.intra_op_num_threads = options.threads
         settings.log_severity_level = _ERRORS_ONLY
+        # Otherwise all threads but one stay busy from one frame of a camera to the next, waiting for work.
+        settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
         calibration = load_calibration(model, weights) if self.precision == "int8" else None
 
         def load(detector: bool) -> Any:
