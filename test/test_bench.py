@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +22,7 @@ from gcnv2_ros.benchmarking.contenders import (
 )
 from gcnv2_ros.benchmarking.machine import forward_gflop
 from gcnv2_ros.benchmarking.node import against_forward
+from gcnv2_ros.benchmarking.pace import paced_seconds
 from gcnv2_ros.cli.main import main
 from gcnv2_ros.extraction import DecodeOptions, ExtractorOptions, create_extractor
 from gcnv2_ros.weights import load_weights
@@ -123,6 +126,14 @@ def test_the_report_is_complete(report: Path) -> None:
     assert left_out == f"{MODEL} torch int8"
     assert [(entry["runtime"], entry["precision"]) for entry in read["start_up"]] == [("torch", "fp32")]
     assert read["start_up"][0]["memory_mb"] > read["start_up"][0]["memory_before_mb"] > 10
+    assert [(entry["name"], entry["threads"]) for entry in read["at_camera_rate"]] == [
+        (f"{MODEL} torch fp32", 1),
+        ("cv2.ORB", 0),
+    ]
+    for entry in read["at_camera_rate"]:
+        assert 0 < entry["keypoints"] <= 50
+        assert 0 < entry["extract_ms"]["p50"] <= entry["extract_ms"]["p99"]
+        assert entry["processor_share"] == pytest.approx(entry["processor_ms"] / 1e3 * entry["hz"])
     for entry in (*read["runs"], *read["by_budget"]):
         stages = entry["stages_ms"]
         assert all(0 < stage["p50"] <= stage["p95"] <= stage["p99"] for stage in stages.values())
@@ -158,6 +169,26 @@ def test_arguments_that_make_no_sense_are_refused(
 ) -> None:
     assert main(["bench", *arguments]) == 1
     assert message in capsys.readouterr().err
+
+
+def test_what_is_done_busily_between_two_calls_counts_as_the_processor_s_time_but_not_the_call_s() -> None:
+    calls = []
+    stop = threading.Event()
+
+    def wait_busily() -> None:
+        while not stop.is_set():
+            pass
+
+    thread = threading.Thread(target=wait_busily)
+    thread.start()
+    seconds = paced_seconds(lambda: calls.append(time.process_time()), hz=20.0, frames=4)
+    stop.set()
+    thread.join()
+    assert len(calls) == 4
+    assert seconds.shape == (4, 2)
+    assert np.all(seconds >= 0)
+    # Nearly all of the processor's time is that of the other thread, outside of the calls.
+    assert seconds[:, 1].sum() > seconds[:, 0].sum()
 
 
 def test_a_run_of_the_node_is_put_beside_the_bare_forward_pass() -> None:

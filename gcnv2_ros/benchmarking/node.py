@@ -7,7 +7,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -23,6 +22,7 @@ from ..extraction.runtimes import Runtime, create_runtime
 from ..sequences import Frame, open_sequence
 from ..transport import PROFILE_VARIABLES, TRANSPORT_VARIABLE
 from ..weights import load_weights
+from .pace import paced_seconds
 
 _TIMEOUT_SECONDS = 600.0
 _PERCENTILES = (50, 95, 99)
@@ -67,9 +67,11 @@ def measure_node(condition: NodeCondition, *, say: Callable[[str], None]) -> dic
     Returns
     -------
     dict
-        The condition, and: ``sent``, ``answered``, ``output_hz``; ``latency_ms`` from publishing a frame to receiving
-        its features, ``inside_ms`` from the node's callback to its publishing (both None without any answer);
-        ``forward_ms``, the median of bare forward passes at the camera's rate, by themselves, right afterwards.
+        The condition, and: ``sent``, ``answered``, ``output_hz``; ``processor_share``, the node's processor time as a
+        share of one core while frames were played (None where the system does not tell); ``latency_ms`` from
+        publishing a frame to receiving its features, ``inside_ms`` from the node's callback to its publishing (both
+        None without any answer); ``forward_ms``, the median of bare forward passes at the camera's rate, by themselves,
+        right afterwards.
 
     Raises
     ------
@@ -162,6 +164,7 @@ def _run(condition: NodeCondition) -> dict[str, Any]:
         "sent": result.published,
         "answered": len(result.features),
         "output_hz": len(result.features) / result.seconds,
+        "processor_share": None if result.processor is None else result.processor / result.seconds,
         "keypoints": float(np.median([len(f) for f in result.features.values()])) if result.features else None,
         "latency_ms": {f"p{level}": float(np.percentile(latency, level)) for level in _PERCENTILES}
         if len(latency)
@@ -185,16 +188,9 @@ def _bare_forward(condition: NodeCondition, pictures: Sequence[NDArray[np.uint8]
     gray = np.asarray(cv2.cvtColor(pictures[0], cv2.COLOR_BGR2GRAY), np.uint8)
     geometry = InputGeometry.of((gray.shape[1], gray.shape[0]), condition.input_size, runtime.stride)
     batch = network_input([gray], [geometry])
-    milliseconds = []
-    due = time.perf_counter()
-    for _ in range(condition.frames):
-        start = time.perf_counter()
-        forward(batch)
-        milliseconds.append(1e3 * (time.perf_counter() - start))
-        due += 1 / condition.camera_hz
-        time.sleep(max(0.0, due - time.perf_counter()))
+    seconds = paced_seconds(lambda: forward(batch), hz=condition.camera_hz, frames=condition.frames)
     runtime.close()
-    return float(np.median(milliseconds[condition.frames // _WARM_UP_SHARE :]))
+    return 1e3 * float(np.median(seconds[condition.frames // _WARM_UP_SHARE :, 0]))
 
 
 if __name__ == "__main__":

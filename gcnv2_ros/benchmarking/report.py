@@ -44,7 +44,8 @@ def markdown_report(report: dict[str, Any]) -> str:
             f"{entry['total_ms']['p50']:.2f}",
         ]
         lines.append(f"| {' | '.join(cells)} |")
-    lines += ["", *_stage_table(report), "", *_budget_table(report), "", *_start_table(report)]
+    for table in (_stage_table, _budget_table, _start_table, _pace_table):
+        lines += ["", *table(report)]
     if report.get("node"):
         lines += ["", *_node_table(report["node"])]
     lines += [f"\nLeft out: {name}: {reason}" for name, reason in report["left_out"].items()]
@@ -123,24 +124,41 @@ def _start_table(report: dict[str, Any]) -> list[str]:
     return lines
 
 
+def _pace_table(report: dict[str, Any]) -> list[str]:
+    rows = report["at_camera_rate"]
+    lines = [
+        f"| at {rows[0]['hz']:.0f} Hz | threads | keypoints | gray image to features, p50 / p95 / p99 "
+        f"| processor, ms a frame | of a core |",
+        "|---|---|---|---|---|---|",
+    ]
+    for entry in rows:
+        extract = " / ".join(f"{entry['extract_ms'][level]:.2f}" for level in ("p50", "p95", "p99"))
+        lines.append(
+            f"| {entry['name']} | {entry['threads'] or 'its own choice'} | {entry['keypoints']} | {extract} "
+            f"| {entry['processor_ms']:.2f} | {entry['processor_share']:.2f} |"
+        )
+    return lines
+
+
 def _node_table(runs: list[dict[str, Any]]) -> list[str]:
     lines = [
         "| node | camera, Hz | bare forward, ms | sent | answered | keypoints | output, Hz | times the bare forward "
-        "| image to features p50 / p95 / p99, ms | inside the node p50 / p99, ms | to the bare forward |",
-        "|---|---|---|---|---|---|---|---|---|---|---|",
+        "| image to features p50 / p95 / p99, ms | inside the node p50 / p99, ms | to the bare forward | of a core |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for run in runs:
         latency, inside = run["latency_ms"], run["inside_ms"]
         through = " / ".join(f"{latency[level]:.1f}" for level in ("p50", "p95", "p99")) if latency else "none"
         within = f"{inside['p50']:.1f} / {inside['p99']:.1f}" if inside else ""
-        share, ratio = (
-            "" if run[name] is None else f"{run[name]:.2f}" for name in ("output_times_forward", "inside_to_forward")
+        share, ratio, processor = (
+            "" if run[name] is None else f"{run[name]:.2f}"
+            for name in ("output_times_forward", "inside_to_forward", "processor_share")
         )
         keypoints = "" if run["keypoints"] is None else f"{run['keypoints']:.0f}"
         lines.append(
             f"| {run['runtime']} {run['precision']}, {run['reliability']}, {run['transport']} "
             f"| {run['camera_hz']:.0f} | {run['forward_ms']:.2f} | {run['sent']} | {run['answered']} | {keypoints} "
-            f"| {run['output_hz']:.1f} | {share} | {through} | {within} | {ratio} |"
+            f"| {run['output_hz']:.1f} | {share} | {through} | {within} | {ratio} | {processor} |"
         )
     return lines
 

@@ -6,11 +6,14 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -36,7 +39,8 @@ PERCENTILES = (50, 95, 99)
 _WARM_UP_ROUNDS = 3
 # As between two frames of a camera: some engines' threads stay busy for a while, at the cost of whoever comes next.
 _PAUSE_SECONDS = 0.01
-_START_TIMEOUT_SECONDS = 300.0
+_PROCESS_TIMEOUT_SECONDS = 300.0
+_CAMERA_HZ = 30.0
 # Images on which the original pipeline's threshold is found.
 _THRESHOLD_IMAGES = 8
 
@@ -100,7 +104,7 @@ def run_bench(
     -------
     dict
         Plain values for JSON: ``machine``, ``gemm_gflops`` (before and after), ``runs``, ``by_budget``, ``start_up``,
-        ``left_out``. Times are milliseconds by the clock unless named otherwise.
+        ``at_camera_rate``, ``left_out``. Times are milliseconds by the clock unless named otherwise.
     """
     messages = [image_message(image) for image in images]
     some = images[:_THRESHOLD_IMAGES]
@@ -114,6 +118,7 @@ def run_bench(
         "runs": [],
         "by_budget": [],
         "start_up": [],
+        "at_camera_rate": [],
     }
     for model in options.models:
         weights = load_weights(options.weights, model=model)
@@ -132,8 +137,13 @@ def run_bench(
         ]
     for runtime, precision in options.engines:
         if f"{model} {runtime} {precision}" not in report["left_out"]:
-            say(f"start of {runtime} {precision}")
-            report["start_up"].append(measure_start(_extractor_options(options, model, size, runtime, precision)))
+            say(f"{runtime} {precision} by itself")
+            chosen_engine = _extractor_options(options, model, size, runtime, precision)
+            report["start_up"].append(measure_start(chosen_engine))
+            for threads in sorted({1, options.threads}, reverse=True):
+                paced = replace(chosen_engine, threads=threads)
+                report["at_camera_rate"].append(measure_pace(paced, images[0], options))
+    report["at_camera_rate"].append(measure_pace(ExtractorOptions(model="orb"), images[0], options))
     report["gemm_gflops"].append(gemm_gflops(options.threads))
     peak = max(report["gemm_gflops"])
     for entry in (*report["runs"], *report["by_budget"]):
@@ -157,11 +167,44 @@ def measure_start(options: ExtractorOptions) -> dict[str, Any]:
         Seconds of importing, building and the first frame, and the largest resident memory in MB before building and
         at the end (None where the platform does not tell).
     """
-    command = [sys.executable, "-m", "gcnv2_ros.benchmarking.start_up", json.dumps(asdict(options))]
-    finished = subprocess.run(command, capture_output=True, text=True, timeout=_START_TIMEOUT_SECONDS, check=False)
+    found = _in_a_process("start_up", asdict(options))
+    return {"runtime": options.runtime, "precision": options.precision, **found}
+
+
+def measure_pace(options: ExtractorOptions, image: NDArray[np.uint8], bench: BenchOptions) -> dict[str, Any]:
+    """Extract from a bgr8 image (H, W, 3) again and again, at the rate of a camera of 30 Hz, in a process of its own.
+
+    Returns
+    -------
+    dict
+        ``extract_ms``, percentiles by the clock; ``processor_ms``, the mean time of all threads from a frame to the
+        next, and ``processor_share``, the same as a share of one core.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "gray.npy"
+        np.save(path, cv2.cvtColor(image, cv2.COLOR_BGR2GRAY))
+        found = _in_a_process(
+            "pace",
+            {
+                "options": asdict(options),
+                "image": str(path),
+                "max_keypoints": bench.budgets[0],
+                "hz": _CAMERA_HZ,
+                "frames": bench.rounds,
+            },
+        )
+    name = "cv2.ORB" if options.model == "orb" else f"{options.model} {options.runtime} {options.precision}"
+    share = found["processor_ms"] / 1e3 * _CAMERA_HZ
+    return {"name": name, "threads": options.threads, "hz": _CAMERA_HZ, "processor_share": share, **found}
+
+
+def _in_a_process(program: str, given: dict[str, Any]) -> dict[str, Any]:
+    """What a program of this package prints for `given`."""
+    command = [sys.executable, "-m", f"gcnv2_ros.benchmarking.{program}", json.dumps(given)]
+    finished = subprocess.run(command, capture_output=True, text=True, timeout=_PROCESS_TIMEOUT_SECONDS, check=False)
     if finished.returncode:
-        raise GCNv2Error(f"{options.runtime} {options.precision} did not start: {finished.stderr.strip()[-500:]}")
-    return {"runtime": options.runtime, "precision": options.precision, **json.loads(finished.stdout)}
+        raise GCNv2Error(f"{program} of {json.dumps(given)} failed: {finished.stderr.strip()[-500:]}")
+    return json.loads(finished.stdout)
 
 
 def _extractor_options(

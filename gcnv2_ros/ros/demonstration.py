@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import rclpy
@@ -49,6 +50,8 @@ class Demonstration:
         Number of frames played.
     seconds
         Time from the first to the last of them.
+    processor
+        Seconds of all processors that the node took meanwhile; None where the system does not tell.
     features
         What the node published, by frame index.
     latency
@@ -61,6 +64,7 @@ class Demonstration:
 
     published: int
     seconds: float
+    processor: float | None
     features: dict[int, Features]
     latency: dict[int, float]
     model_info: dict[str, Any]
@@ -183,11 +187,14 @@ def _play(
             if time.monotonic() > deadline:
                 raise DemonstrationError(f"the node did not come up within {_START_SECONDS:g} s")
         say(f"playing {len(sequence)} frames")
-        seconds = 0.0
+        seconds, processor = 0.0, None
 
         def play() -> None:
-            nonlocal seconds
+            nonlocal seconds, processor
+            before = _processor_seconds(process.pid)
             seconds = player.play(rate=rate, on_frame=lambda index, due: sent.update({index: time.monotonic()}))
+            after = _processor_seconds(process.pid)
+            processor = None if before is None or after is None else after - before
 
         thread = threading.Thread(target=play)
         thread.start()
@@ -205,10 +212,21 @@ def _play(
         end = time.monotonic() + _DRAIN_SECONDS
         while not diagnostics and time.monotonic() < end:
             executor.spin_once(timeout_sec=0.1)
-        return Demonstration(len(sequence), seconds, features, latency, info, diagnostics)
+        return Demonstration(len(sequence), seconds, processor, features, latency, info, diagnostics)
     finally:
         executor.shutdown()
         rclpy.try_shutdown(context=context)
+
+
+def _processor_seconds(pid: int) -> float | None:
+    """Processor time that all threads of a process have taken so far; None where there is no /proc."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return None
+    # The name, in brackets, may hold spaces; time in user and in kernel mode are the 14th and the 15th field.
+    fields = text.rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _size(frame: Frame) -> tuple[int, int]:
