@@ -25,9 +25,8 @@ from gcnv2_ros.benchmarking.machine import describe_machine
 from gcnv2_ros.cli.common import parse_size
 from gcnv2_ros.errors import GCNv2Error
 from gcnv2_ros.extraction import DecodeOptions, ExtractorOptions, kernels
-from gcnv2_ros.extraction.blobs import blob_response
 from gcnv2_ros.extraction.decode import DecodeSettings, find_keypoints
-from gcnv2_ros.extraction.network import decode_settings
+from gcnv2_ros.extraction.network import chosen_detector, decode_settings, forward, pixel_scores
 from gcnv2_ros.extraction.preprocess import InputGeometry, network_input
 from gcnv2_ros.extraction.runtimes import create_runtime
 from gcnv2_ros.extraction.sampling import Describer, describer_of
@@ -42,20 +41,21 @@ _PAUSE_SECONDS = 0.005
 _KINDS = ("numpy", "numba")
 _STAGES = ("keypoints", "descriptors")
 
-Raw = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]
+Raw = tuple[NDArray[np.float32], NDArray[np.float32] | None, NDArray[np.float32]]
 
 
 def raw_outputs(weights: Weights, model: str, size: tuple[int, int], images: str) -> list[Raw]:
-    """Dense descriptors (256, h, w) and score map (H, W) of every image."""
+    """Dense descriptors (256, h, w), score map (H, W; None for blobs) and network input (H, W) of every image."""
+    detector = chosen_detector(DecodeOptions(), weights.metadata)
     options = ExtractorOptions(model=model, input_width=size[0], input_height=size[1])
     runtime = create_runtime(options, weights)
     outputs = []
     for frame in open_sequence(images):
         geometry = InputGeometry.of((frame.gray.shape[1], frame.gray.shape[0]), size, runtime.stride, 0.0)
         batch = network_input([frame.gray], [geometry])
-        raw = runtime.infer(batch)
+        (dense,), (scores,) = forward(runtime, batch, detector)
         # A copy that keeps the memory's layout, which is the runtime's choice.
-        outputs.append((raw.descriptors[0].copy(order="K"), raw.scores[0, 0].copy(), batch[0, 0]))
+        outputs.append((dense.copy(order="K"), None if scores is None else scores.copy(), batch[0, 0]))
     runtime.close()
     return outputs
 
@@ -63,9 +63,8 @@ def raw_outputs(weights: Weights, model: str, size: tuple[int, int], images: str
 def decode(raw: Raw, settings: DecodeSettings, describe: Describer, scratch: Scratch) -> tuple[NDArray[np.uint8], Any]:
     """Packed descriptors, and the seconds of finding keypoints and of describing them."""
     start = time.perf_counter()
-    dense, scores, image = raw
-    if settings.blob_deviation:
-        scores = blob_response(image, settings.blob_deviation, scratch=scratch)
+    dense, score_map, image = raw
+    scores = pixel_scores(image, score_map, (image.shape[1], image.shape[0]), settings, scratch)
     keypoints = find_keypoints(scores, settings, scratch=scratch)
     found = time.perf_counter()
     packed = describe(dense, keypoints.uv)

@@ -17,9 +17,8 @@ import torch
 from numpy.typing import NDArray
 
 from ..extraction import DecodeOptions, ExtractorOptions, create_extractor
-from ..extraction.blobs import blob_response
 from ..extraction.decode import find_keypoints
-from ..extraction.network import chosen_detector, decode_settings
+from ..extraction.network import chosen_detector, decode_settings, forward, pixel_scores
 from ..extraction.options import resolved_border, resolved_radius
 from ..extraction.preprocess import InputGeometry, network_input
 from ..extraction.runtimes import create_runtime
@@ -119,19 +118,13 @@ class NetworkContender:
         geometry = InputGeometry.of(image_size, self.options.input_size, self.runtime.stride)
         batch = network_input([gray], [geometry])
         clock.mark("resize")
-        width, height = geometry.content_size
-        settings = decode_settings(self.decode, self._metadata, (width, height))
-        if settings.blob_deviation:
-            descriptors = self.runtime.describe(batch)
-            clock.mark("forward")
-            scores = blob_response(batch[0, 0, :height, :width], settings.blob_deviation, scratch=self._scratch)
-        else:
-            raw = self.runtime.infer(batch)
-            clock.mark("forward")
-            descriptors, scores = raw.descriptors, raw.scores[0, 0, :height, :width]
+        settings = decode_settings(self.decode, self._metadata, geometry.content_size)
+        (dense,), (score_map,) = forward(self.runtime, batch, self.detector)
+        clock.mark("forward")
+        scores = pixel_scores(batch[0, 0], score_map, geometry.content_size, settings, self._scratch)
         keypoints = find_keypoints(scores, settings, scratch=self._scratch)
         clock.mark("suppress")
-        described = self._describe(descriptors[0], keypoints.uv)
+        described = self._describe(dense, keypoints.uv)
         size = np.full(len(keypoints.uv), self.runtime.stride * geometry.mean_scale, np.float32)
         features = Features(geometry.to_image(keypoints.uv), keypoints.score, described, image_size, size=size)
         clock.mark("sample")

@@ -109,12 +109,7 @@ class NetworkExtractor(Extractor):
             marks = [time.perf_counter()]
             batch = network_input([grays[i] for i in indices], [geometries[i] for i in indices])
             marks.append(time.perf_counter())
-            score_maps: Sequence[NDArray[np.float32] | None] = [None] * len(indices)
-            if chosen_detector(decode, self._metadata) == "network":
-                raw = self._runtime.infer(batch)
-                descriptors, score_maps = raw.descriptors, list(raw.scores[:, 0])
-            else:
-                descriptors = self._runtime.describe(batch)
+            descriptors, score_maps = forward(self._runtime, batch, chosen_detector(decode, self._metadata))
             marks.append(time.perf_counter())
             for index, image, dense, scores in zip(indices, batch[:, 0], descriptors, score_maps):
                 results[index] = self._decode(image, dense, scores, geometries[index], masks[index], decode)
@@ -134,11 +129,7 @@ class NetworkExtractor(Extractor):
     ) -> Features:
         # Thresholds and distances stay those of an image without roll.
         settings = decode_settings(decode, self._metadata, self._options.input_size or geometry.image_size)
-        width, height = geometry.occupied_size
-        if scores is None:
-            scores = blob_response(image[:height, :width], settings.blob_deviation, scratch=self._scratch)
-        else:
-            scores = scores[:height, :width]
+        scores = pixel_scores(image, scores, geometry.occupied_size, settings, self._scratch)
         keep: Keep | None = None if mask is None else partial(_is_unmasked, mask, geometry)
         if geometry.is_surrounded:
             # The border lies along the image's edges, not along those of the canvas.
@@ -155,6 +146,37 @@ class NetworkExtractor(Extractor):
             size=np.full(count, self._runtime.stride * geometry.mean_scale, np.float32),
             angle=np.full(count, geometry.angle, np.float32),
         )
+
+
+def forward(
+    runtime: Runtime, batch: NDArray[np.float32], detector: Detector
+) -> tuple[NDArray[np.float32], Sequence[NDArray[np.float32] | None]]:
+    """Run what `detector` needs of a network on a batch (B, 1, H, W): dense descriptors (B, C, h, w) and score maps.
+
+    There are B score maps, each (H, W), or None where the detector is not the network's.
+    """
+    if detector == "network":
+        raw = runtime.infer(batch)
+        return raw.descriptors, list(raw.scores[:, 0])
+    return runtime.describe(batch), [None] * len(batch)
+
+
+def pixel_scores(
+    image: NDArray[np.float32],
+    scores: NDArray[np.float32] | None,
+    size: tuple[int, int],
+    settings: DecodeSettings,
+    scratch: Scratch,
+) -> NDArray[np.float32]:
+    """What keypoints are chosen by, of a network's input `image` (H, W) and its score map from `forward`.
+
+    `size` (width, height) is that of the part without padding, which is what the result covers. It may lie in memory of
+    `scratch`, and is valid until that is used again.
+    """
+    width, height = size
+    if scores is None:
+        return blob_response(image[:height, :width], settings.blob_deviation, scratch=scratch)
+    return scores[:height, :width]
 
 
 def decode_settings(decode: DecodeOptions, metadata: WeightsMetadata, size: tuple[int, int]) -> DecodeSettings:
