@@ -16,11 +16,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import random
-import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Sequence as SequenceOf
@@ -31,17 +27,16 @@ from typing import Any
 import numpy as np
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
-from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 from sensor_msgs.msg import PointCloud2
 
 from gcnv2_ros.errors import GCNv2Error
 from gcnv2_ros.files import atomic_write
+from gcnv2_ros.ros.node_process import NodeProcess, NodeProcessError, running_node
 from gcnv2_ros.ros.player import Player
 from gcnv2_ros.ros.qos import volatile_qos
 from gcnv2_ros.ros.synchronization import stamp_ns
 from gcnv2_ros.sequences import Frame, Sequence, open_sequence
-from gcnv2_ros.transport import chosen_by_user, large_images
 
 _NODE = "/gcnv2_frontend"
 _START_SECONDS = 120.0
@@ -75,19 +70,17 @@ class Soak:
 
     Parameters
     ----------
-    process
+    running
         The node.
-    context
-        Of a domain of their own.
     loop
         What is played.
     """
 
-    def __init__(self, process: subprocess.Popen, context: Context, loop: Loop) -> None:
-        self._process = process
+    def __init__(self, running: NodeProcess, loop: Loop) -> None:
+        self._running = running
         self._loop = loop
-        self._node = rclpy.create_node("gcnv2_soak", context=context)
-        self._executor = SingleThreadedExecutor(context=context)
+        self._node = rclpy.create_node("gcnv2_soak", context=running.context)
+        self._executor = SingleThreadedExecutor(context=running.context)
         self._executor.add_node(self._node)
         self._sent: dict[int, float] = {}
         self.latencies: list[float] = []
@@ -107,14 +100,14 @@ class Soak:
 
         Raises
         ------
-        GCNv2Error
+        NodeProcessError
             If the node does not come up or ends.
         """
         deadline = time.monotonic() + _START_SECONDS
         while not (self._player.subscriptions and self._node.count_publishers(f"{_NODE}/features")):
             self._spin()
             if time.monotonic() > deadline:
-                raise GCNv2Error(f"the node did not come up within {_START_SECONDS:g} s")
+                raise NodeProcessError(f"the node did not come up within {_START_SECONDS:g} s")
         thread = threading.Thread(target=self._player.play, kwargs={"on_frame": self._on_frame}, daemon=True)
         start = time.monotonic()
         thread.start()
@@ -122,15 +115,14 @@ class Soak:
         while thread.is_alive():
             self._spin()
             if (now := time.monotonic()) >= next_sample:
-                self.memory.append((now - start, resident_bytes(self._process.pid) / _MEGABYTE))
+                self.memory.append((now - start, self._running.resident_bytes() / _MEGABYTE))
                 next_sample += 1.0
         end = time.monotonic() + _DRAIN_SECONDS
         while time.monotonic() < end:
             self._spin()
 
     def _spin(self) -> None:
-        if self._process.poll() is not None:
-            raise GCNv2Error(f"the node has ended with exit code {self._process.returncode}")
+        self._running.check("while it was played to")
         self._executor.spin_once(timeout_sec=0.05)
 
     def _on_frame(self, index: int, due: float) -> None:
@@ -150,47 +142,18 @@ class Soak:
             self.diagnostics = {entry.key: entry.value for entry in status.values}
 
 
-def resident_bytes(process: int) -> int:
-    """Resident memory of a process by its number."""
-    pages = int(Path(f"/proc/{process}/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE")
-
-
 def run(loop: Loop, parameters: SequenceOf[str]) -> tuple[Soak, int]:
     """Start the node, play the loop to it, stop it; returns what was seen and the node's exit code.
 
     Raises
     ------
-    GCNv2Error
+    NodeProcessError
         If the node does not come up or ends; the sentence has what it printed last.
     """
-    # A domain of its own, so that neither a robot on the network nor another run is disturbed.
-    domain = random.SystemRandom().randint(1, 100)
-    os.environ.update(ROS_DOMAIN_ID=str(domain), ROS_AUTOMATIC_DISCOVERY_RANGE="LOCALHOST")
-    if not chosen_by_user(os.environ):
-        os.environ |= large_images(os.environ)
-    arguments = [item for parameter in parameters for item in ("-p", parameter)]
-    command = [sys.executable, "-m", "gcnv2_ros.ros.frontend", "--ros-args", *arguments]
-    context = Context()
-    rclpy.init(args=[], context=context, domain_id=domain)
-    with tempfile.TemporaryFile("w+") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
-        try:
-            soak = Soak(process, context, loop)
-            soak.run()
-        except GCNv2Error as error:
-            log.seek(0)
-            last = "\n".join(log.read().strip().splitlines()[-8:])
-            raise GCNv2Error(f"{error}; it printed:\n{last}") from error
-        finally:
-            process.terminate()
-            try:
-                process.wait(30)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-            rclpy.try_shutdown(context=context)
-    return soak, process.returncode
+    with running_node(parameters) as running:
+        soak = Soak(running, loop)
+        soak.run()
+    return soak, running.process.returncode
 
 
 def report_of(soak: Soak, exit_code: int, *, warm_up: float) -> dict[str, Any]:

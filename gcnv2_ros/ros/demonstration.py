@@ -4,40 +4,28 @@
 from __future__ import annotations
 
 import json
-import os
-import random
-import subprocess
-import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
-from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 from sensor_msgs.msg import PointCloud2
 from std_msgs.msg import String
 
-from ..errors import GCNv2Error
 from ..features import Features
 from ..sequences import Frame, Sequence
-from ..transport import chosen_by_user, large_images
 from .features_msg import decode_features
+from .node_process import NodeProcess, NodeProcessError, running_node
 from .player import Player
 from .qos import LATCHED, volatile_qos
 
 _START_SECONDS = 60.0
 _DRAIN_SECONDS = 3.0
 _NODE = "/gcnv2_frontend"
-
-
-class DemonstrationError(GCNv2Error):
-    """The node did not start, or stopped."""
 
 
 @dataclass(frozen=True)
@@ -115,46 +103,19 @@ def run_demonstration(
 
     Raises
     ------
-    DemonstrationError
+    NodeProcessError
         If the node does not come up or dies; the sentence has what it printed last.
     """
-    # A domain of its own, so that neither a robot on the network nor another demonstration is disturbed.
-    domain = random.SystemRandom().randint(1, 100)
-    environment = {**os.environ, "ROS_DOMAIN_ID": str(domain), "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
-    if not chosen_by_user(environment):
-        environment |= large_images(environment)
-    os.environ.update({name: environment[name] for name in environment if os.environ.get(name) != environment[name]})
-    arguments = [item for name, value in parameters.items() for item in ("-p", f"{name}:={_text(value)}")]
-    command = [sys.executable, "-m", "gcnv2_ros.ros.frontend", "--ros-args", *arguments]
-    with tempfile.TemporaryFile("w+") as log:
-        process = subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT)
-        try:
-            return _play(_Preloaded(sequence, frames), process, domain, rate, reliability, say)
-        except DemonstrationError as error:
-            log.seek(0)
-            last = "\n".join(log.read().strip().splitlines()[-8:])
-            raise DemonstrationError(f"{error}; it printed:\n{last}") from error
-        finally:
-            process.terminate()
-            try:
-                process.wait(15)
-            except subprocess.TimeoutExpired:
-                process.kill()
+    with running_node([f"{name}:={_text(value)}" for name, value in parameters.items()]) as running:
+        return _play(_Preloaded(sequence, frames), running, rate, reliability, say)
 
 
 def _play(
-    sequence: _Preloaded,
-    process: subprocess.Popen,
-    domain: int,
-    rate: float,
-    reliability: str,
-    say: Callable[[str], None],
+    sequence: _Preloaded, running: NodeProcess, rate: float, reliability: str, say: Callable[[str], None]
 ) -> Demonstration:
-    context = Context()
-    rclpy.init(args=[], context=context, domain_id=domain)
-    executor = SingleThreadedExecutor(context=context)
+    executor = SingleThreadedExecutor(context=running.context)
     try:
-        node = rclpy.create_node("gcnv2_demo", context=context)
+        node = rclpy.create_node("gcnv2_demo", context=running.context)
         executor.add_node(node)
         index_of = {frame.stamp_ns: frame.index for frame in sequence}
         sent: dict[int, float] = {}
@@ -182,31 +143,30 @@ def _play(
         deadline = time.monotonic() + _START_SECONDS
         while not (player.subscriptions and info and node.count_publishers(f"{_NODE}/features")):
             executor.spin_once(timeout_sec=0.1)
-            if process.poll() is not None:
-                raise DemonstrationError(f"the node ended with exit code {process.returncode} before the first frame")
+            running.check("before the first frame")
             if time.monotonic() > deadline:
-                raise DemonstrationError(f"the node did not come up within {_START_SECONDS:g} s")
+                raise NodeProcessError(f"the node did not come up within {_START_SECONDS:g} s")
         say(f"playing {len(sequence)} frames")
         seconds, processor = 0.0, None
 
         def play() -> None:
             nonlocal seconds, processor
-            before = _processor_seconds(process.pid)
+            before = running.processor_seconds()
             seconds = player.play(rate=rate, on_frame=lambda index, due: sent.update({index: time.monotonic()}))
-            after = _processor_seconds(process.pid)
+            after = running.processor_seconds()
             processor = None if before is None or after is None else after - before
 
         thread = threading.Thread(target=play)
         thread.start()
         end = float("inf")
-        while time.monotonic() < end and len(features) < len(sequence):
-            executor.spin_once(timeout_sec=0.05)
-            if process.poll() is not None:
-                thread.join()
-                raise DemonstrationError(f"the node ended with exit code {process.returncode} while frames were played")
-            if not thread.is_alive() and end == float("inf"):
-                end = time.monotonic() + _DRAIN_SECONDS
-        thread.join()
+        try:
+            while time.monotonic() < end and len(features) < len(sequence):
+                executor.spin_once(timeout_sec=0.05)
+                running.check("while frames were played")
+                if not thread.is_alive() and end == float("inf"):
+                    end = time.monotonic() + _DRAIN_SECONDS
+        finally:
+            thread.join()
         # Diagnostics come once a second: wait for one that has seen the last frame.
         diagnostics.clear()
         end = time.monotonic() + _DRAIN_SECONDS
@@ -215,18 +175,6 @@ def _play(
         return Demonstration(len(sequence), seconds, processor, features, latency, info, diagnostics)
     finally:
         executor.shutdown()
-        rclpy.try_shutdown(context=context)
-
-
-def _processor_seconds(pid: int) -> float | None:
-    """Processor time that all threads of a process have taken so far; None where there is no /proc."""
-    try:
-        text = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return None
-    # The name, in brackets, may hold spaces; time in user and in kernel mode are the 14th and the 15th field.
-    fields = text.rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _size(frame: Frame) -> tuple[int, int]:
