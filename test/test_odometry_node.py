@@ -91,6 +91,28 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OdometryProcess]:
         node.process.wait()
 
 
+@pytest.mark.parametrize("signals", [[signal.SIGTERM], [signal.SIGINT, signal.SIGINT]], ids=["once", "twice"])
+def test_it_ends_in_good_order_however_it_is_told_to(tmp_path: Path, probe: Probe, signals: list[int]) -> None:
+    node = OdometryProcess(tmp_path / "log.txt", "path_length:=5")
+    try:
+        probe.wait_for(lambda: probe.node.count_publishers(f"{NAME}/path"), "the node")
+        for number in signals:
+            node.process.send_signal(number)
+        assert node.process.wait(TIMEOUT) == 0, node.log
+    finally:
+        node.process.kill()
+        node.process.wait()
+    assert "Traceback" not in node.log, node.log
+
+
+def test_what_ros_cannot_read_is_told_in_a_line(tmp_path: Path) -> None:
+    node = OdometryProcess(tmp_path / "log.txt", "path_length")
+    assert node.process.wait(TIMEOUT) == 1
+    assert "gcnv2_odometry" in node.log
+    assert "cannot start" in node.log
+    assert "Traceback" not in node.log, node.log
+
+
 def pose_of(message: OdometryMessage) -> np.ndarray:
     position, turn = message.pose.pose.position, message.pose.pose.orientation
     return pose_from_quaternion((position.x, position.y, position.z), (turn.x, turn.y, turn.z, turn.w))

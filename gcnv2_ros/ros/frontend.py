@@ -7,17 +7,12 @@ parameters and diagnostics. The worker decodes, extracts and publishes.
 
 from __future__ import annotations
 
-import signal
-from types import FrameType
 from typing import Any
 
-import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.clock import Clock, ClockType
-from rclpy.executors import ExternalShutdownException
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
-from rclpy.logging import get_logger
 from rclpy.parameter import Parameter
 
 from ..errors import GCNv2Error
@@ -30,13 +25,13 @@ from .gravity import RollSource, create_roll_source
 from .inputs import CameraInputs
 from .parameters import FrontendOptions, current_options, declare_parameters
 from .pipeline import Pipeline
+from .running import run_node
 from .worker import Worker
 
 NODE_NAME = "gcnv2_frontend"
 
 _DIAGNOSTICS_PERIOD = 1.0
 _STOP_SECONDS = 10.0
-_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class FrontendNode(LifecycleNode):
@@ -90,6 +85,11 @@ class FrontendNode(LifecycleNode):
         """Unsubscribe, stop the worker and free the model, whatever the state."""
         self._stop()
         self._free()
+
+    def destroy_node(self) -> None:
+        """Close the node, and destroy it."""
+        self.close()
+        super().destroy_node()
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load the model and create the publishers."""
@@ -245,54 +245,14 @@ class FrontendNode(LifecycleNode):
             )
 
 
-class _Stopped(BaseException):
-    """A signal asks the process to end; not a KeyboardInterrupt, which can set Python's exit code even if caught."""
-
-
-def _stop(number: int, frame: FrameType | None) -> None:
-    raise _Stopped
-
-
 def main(args: list[str] | None = None) -> int:
-    """Run the node until it is told to stop.
-
-    Returns
-    -------
-    int
-        The process's exit code: 0 after SIGINT, SIGTERM or a shutdown of ROS, 1 if the node cannot start.
-    """
-    for number in _STOP_SIGNALS:
-        signal.signal(number, _stop)
-    try:
-        rclpy.init(args=args)
-    # rclpy's own error has no public name; its text says which argument or file is wrong.
-    except Exception as error:
-        get_logger(NODE_NAME).fatal(f"cannot start: {error}")
-        return 1
-    node: FrontendNode | None = None
-    try:
-        node = FrontendNode()
-        if node.options.autostart and not node.bring_up():
-            return 1 if rclpy.ok() else 0
-        rclpy.spin(node)
-    except GCNv2Error as error:
-        get_logger(NODE_NAME).fatal(f"cannot start: {error}")
-        return 1
-    except (_Stopped, ExternalShutdownException):
-        pass
-    except Exception:
-        # What a signal raises is lost if it comes in a finaliser; spinning on ROS's closed context then fails.
-        if rclpy.ok():
-            raise
-    finally:
-        # A terminal and ros2 launch both send SIGINT; the second one must not cut the end short.
-        for number in _STOP_SIGNALS:
-            signal.signal(number, signal.SIG_IGN)
-        if node is not None:
-            node.close()
-            node.destroy_node()
-        rclpy.try_shutdown()
-    return 0
+    """Run the node until it is told to stop; returns the exit code, see `gcnv2_ros.ros.running.run_node`."""
+    return run_node(
+        NODE_NAME,
+        FrontendNode,
+        arguments=args,
+        start=lambda node: not node.options.autostart or node.bring_up(),
+    )
 
 
 if __name__ == "__main__":

@@ -13,15 +13,12 @@ from typing import Any
 
 import cv2
 import numpy as np
-import rclpy
 from builtin_interfaces.msg import Time
 from geometry_msgs.msg import Point, PoseStamped, Quaternion, TransformStamped, Twist, Vector3
 from nav_msgs.msg import Odometry as OdometryMessage
 from nav_msgs.msg import Path
 from numpy.typing import NDArray
 from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
-from rclpy.executors import ExternalShutdownException
-from rclpy.logging import get_logger
 from rclpy.node import Node
 from sensor_msgs.msg import PointCloud2, PointField
 from std_msgs.msg import Header
@@ -34,6 +31,7 @@ from ..vocabulary import Vocabulary, load_vocabulary, shipped_vocabularies
 from .features_msg import FeaturesMessageError, ReceivedFeatures, decode_features
 from .parameter_spec import ParameterSpec
 from .qos import volatile_qos
+from .running import run_node
 
 try:
     from tf2_msgs.msg import TFMessage
@@ -325,26 +323,8 @@ def _cloud(points: NDArray[np.float64], stamp: Time, frame_id: str) -> PointClou
 
 
 def main(args: list[str] | None = None) -> int:
-    """Run the node until it is told to stop; returns the exit code, 1 if the node cannot start."""
-    node: OdometryNode | None = None
-    try:
-        rclpy.init(args=args)
-        node = OdometryNode()
-        rclpy.spin(node)
-    except GCNv2Error as error:
-        get_logger(NODE_NAME).fatal(f"cannot start: {error}")
-        return 1
-    except (KeyboardInterrupt, ExternalShutdownException):
-        pass
-    except Exception:
-        # What a signal raises is lost if it comes in a finaliser; spinning on ROS's closed context then fails.
-        if rclpy.ok():
-            raise
-    finally:
-        if node is not None:
-            node.destroy_node()
-        rclpy.try_shutdown()
-    return 0
+    """Run the node until it is told to stop; returns the exit code, see `gcnv2_ros.ros.running.run_node`."""
+    return run_node(NODE_NAME, OdometryNode, arguments=args)
 
 
 if __name__ == "__main__":
