@@ -340,6 +340,15 @@ def test_a_cache_that_cannot_be_written_is_done_without(
     assert "GCNV2_ROS_CACHE" in caplog.text
 
 
+def test_onnx_runtime_s_threads_do_not_wait_busily(weights: Weights, monkeypatch: pytest.MonkeyPatch) -> None:
+    library = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
+    pytest.importorskip("onnx", reason="onnx is not installed")
+    settings = library.SessionOptions()
+    monkeypatch.setattr(library, "SessionOptions", lambda: settings)
+    runtime_of("onnxruntime", weights).infer(np.zeros((1, 1, 64, 64), np.float32))
+    assert settings.get_session_config_entry("session.intra_op.allow_spinning") == "0"
+
+
 class OnnxRuntimeWithTensorRT(types.ModuleType):
     """Says that it has NVIDIA's providers, and notes which it is asked for."""
 
@@ -353,7 +362,8 @@ class OnnxRuntimeWithTensorRT(types.ModuleType):
         return ["TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"]
 
     class SessionOptions:
-        pass
+        def add_session_config_entry(self, key: str, value: str) -> None:
+            """Takes it, as the library does."""
 
     def InferenceSession(self, content: bytes, settings: object, providers: list[Any]) -> types.SimpleNamespace:
         self.asked_for = providers
