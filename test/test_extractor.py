@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,7 +23,10 @@ from gcnv2_ros.extraction import (
     ExtractorOptions,
     create_extractor,
 )
+from gcnv2_ros.extraction.decode import Keypoints
+from gcnv2_ros.extraction.network import forward_and_find
 from gcnv2_ros.extraction.preprocess import InputGeometry, network_input, resize
+from gcnv2_ros.extraction.runtimes import RawFeatures
 from gcnv2_ros.matching import match
 from gcnv2_ros.networks import NetworkError, create_network
 from gcnv2_ros.weights import WeightsError, WeightsMetadata, save_weights
@@ -306,6 +311,60 @@ def test_info_tells_what_another_program_must_know(weights_path: Path) -> None:
         "device": "cpu",
         "precision": "fp32",
     }
+
+
+class _Runtime:
+    """A network that gives nothing, once `begun` is set."""
+
+    name, device, precision, stride = "none", "cpu", "fp32", 16
+
+    def __init__(self, begun: threading.Event) -> None:
+        self._begun = begun
+
+    def infer(self, batch: np.ndarray) -> RawFeatures:
+        return RawFeatures(self.describe(batch), batch)
+
+    def describe(self, batch: np.ndarray) -> np.ndarray:
+        assert self._begun.wait(60.0), "nothing was looked for meanwhile"
+        return np.zeros((len(batch), 256, 2, 2), np.float32)
+
+    def close(self) -> None:
+        """Nothing to free."""
+
+
+def test_keypoints_of_the_image_alone_are_looked_for_while_the_network_runs() -> None:
+    begun = threading.Event()
+    wanted = Keypoints(np.zeros((0, 2), np.float32), np.zeros(0, np.float32))
+
+    def find(scores: np.ndarray | None) -> Keypoints:
+        assert scores is None
+        begun.set()
+        return wanted
+
+    with ThreadPoolExecutor(1) as aside:
+        batch = np.zeros((2, 1, 32, 32), np.float32)
+        descriptors, found = forward_and_find(_Runtime(begun), batch, "blobs", [find, find], aside)
+        assert descriptors.shape == (2, 256, 2, 2)
+        assert [keypoints() for keypoints in found] == [wanted, wanted]
+
+
+def test_keypoints_of_the_network_are_found_in_each_image_s_score_map() -> None:
+    begun = threading.Event()
+    begun.set()
+    seen = []
+
+    def find(scores: np.ndarray | None) -> Keypoints:
+        assert scores is not None
+        seen.append(scores.shape + (float(scores[0, 0]),))
+        return Keypoints(np.zeros((0, 2), np.float32), np.zeros(0, np.float32))
+
+    batch = np.zeros((2, 1, 32, 48), np.float32)
+    batch[1] = 0.5
+    with ThreadPoolExecutor(1) as aside:
+        _, found = forward_and_find(_Runtime(begun), batch, "network", [find, find], aside)
+        for keypoints in found:
+            keypoints()
+    assert seen == [(32, 48, 0.0), (32, 48, 0.5)]
 
 
 def test_a_closed_extractor_says_so(weights_path: Path) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from typing import Any, Protocol
@@ -17,8 +18,8 @@ import torch
 from numpy.typing import NDArray
 
 from ..extraction import DecodeOptions, ExtractorOptions, create_extractor
-from ..extraction.decode import find_keypoints
-from ..extraction.network import chosen_detector, decode_settings, forward, pixel_scores
+from ..extraction.decode import Keypoints, find_keypoints
+from ..extraction.network import chosen_detector, decode_settings, forward_and_find, pixel_scores
 from ..extraction.options import resolved_border, resolved_radius
 from ..extraction.preprocess import InputGeometry, network_input
 from ..extraction.runtimes import create_runtime
@@ -107,6 +108,7 @@ class NetworkContender:
         self._metadata = weights.metadata
         self._describe = describer_of(weights, self.runtime.stride)
         self._scratch = Scratch()
+        self._aside = ThreadPoolExecutor(1)
         self._encode = message_encoder()
 
     def run(self, message: Any) -> Measured:
@@ -119,10 +121,14 @@ class NetworkContender:
         batch = network_input([gray], [geometry])
         clock.mark("resize")
         settings = decode_settings(self.decode, self._metadata, geometry.content_size)
-        (dense,), (score_map,) = forward(self.runtime, batch, self.detector)
+
+        def find(scores: NDArray[np.float32] | None) -> Keypoints:
+            scores = pixel_scores(batch[0, 0], scores, geometry.content_size, settings, self._scratch)
+            return find_keypoints(scores, settings, scratch=self._scratch)
+
+        (dense,), (found,) = forward_and_find(self.runtime, batch, self.detector, [find], self._aside)
         clock.mark("forward")
-        scores = pixel_scores(batch[0, 0], score_map, geometry.content_size, settings, self._scratch)
-        keypoints = find_keypoints(scores, settings, scratch=self._scratch)
+        keypoints = found()
         clock.mark("suppress")
         described = self._describe(dense, keypoints.uv)
         size = np.full(len(keypoints.uv), self.runtime.stride * geometry.mean_scale, np.float32)
@@ -134,6 +140,7 @@ class NetworkContender:
 
     def close(self) -> None:
         """Close the runtime."""
+        self._aside.shutdown()
         self.runtime.close()
 
 

@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, cast
@@ -15,9 +16,9 @@ from numpy.typing import NDArray
 from ..features import DESCRIPTOR_BYTES, Features
 from . import kernels
 from .blobs import BLOB_THRESHOLD, blob_deviation, blob_radius, blob_response
-from .decode import DecodeSettings, Keep, find_keypoints
+from .decode import DecodeSettings, Keep, Keypoints, find_keypoints
 from .extractor import Extractor, Image, Mask, marked
-from .options import DecodeOptions, ExtractorOptions, resolved_border, resolved_radius
+from .options import DecodeOptions, ExtractionError, ExtractorOptions, resolved_border, resolved_radius
 from .preprocess import InputGeometry, network_input
 from .results import ModelInfo, Timings
 from .runtimes import Runtime
@@ -58,6 +59,7 @@ class NetworkExtractor(Extractor):
         self._weights_name, self._weights_sha256 = weights.path.name, weights.sha256
         self._runtime = runtime
         self._scratch = Scratch()
+        self._aside: ThreadPoolExecutor | None = ThreadPoolExecutor(1, thread_name_prefix="keypoints")
         # So that the first frame does not wait for it.
         kernels.compiled()
 
@@ -91,9 +93,14 @@ class NetworkExtractor(Extractor):
 
     def close(self) -> None:
         """Close the runtime."""
+        if self._aside is not None:
+            self._aside.shutdown()
+        self._aside = None
         self._runtime.close()
 
     def _extract(self, grays: Sequence[Image], masks: Sequence[Mask | None], rolls: Sequence[float]) -> list[Features]:
+        if self._aside is None:
+            raise ExtractionError("this extractor is closed")
         decode = self._decode_options
         stride = self._runtime.stride
         geometries = [
@@ -109,24 +116,28 @@ class NetworkExtractor(Extractor):
             marks = [time.perf_counter()]
             batch = network_input([grays[i] for i in indices], [geometries[i] for i in indices])
             marks.append(time.perf_counter())
-            descriptors, score_maps = forward(self._runtime, batch, chosen_detector(decode, self._metadata))
+            finds = [
+                partial(self._find, image, geometries[index], masks[index], decode)
+                for index, image in zip(indices, batch[:, 0])
+            ]
+            detector = chosen_detector(decode, self._metadata)
+            descriptors, keypoints = forward_and_find(self._runtime, batch, detector, finds, self._aside)
             marks.append(time.perf_counter())
-            for index, image, dense, scores in zip(indices, batch[:, 0], descriptors, score_maps):
-                results[index] = self._decode(image, dense, scores, geometries[index], masks[index], decode)
+            for index, dense, found in zip(indices, descriptors, keypoints):
+                results[index] = self._described(dense, found(), geometries[index])
             marks.append(time.perf_counter())
             seconds += np.diff(marks)
         self._last_timings = Timings(*seconds.tolist())
         return [results[index] for index in range(len(grays))]
 
-    def _decode(
+    def _find(
         self,
         image: NDArray[np.float32],
-        dense: NDArray[np.float32],
-        scores: NDArray[np.float32] | None,
         geometry: InputGeometry,
         mask: Mask | None,
         decode: DecodeOptions,
-    ) -> Features:
+        scores: NDArray[np.float32] | None,
+    ) -> Keypoints:
         # Thresholds and distances stay those of an image without roll.
         settings = decode_settings(decode, self._metadata, self._options.input_size or geometry.image_size)
         scores = pixel_scores(image, scores, geometry.occupied_size, settings, self._scratch)
@@ -136,7 +147,9 @@ class NetworkExtractor(Extractor):
             scores = np.where(geometry.covered(), scores, np.float32(0.0))
             keep = partial(_is_wanted, mask, geometry, settings.border)
             settings = replace(settings, border=0)
-        keypoints = find_keypoints(scores, settings, keep=keep, scratch=self._scratch)
+        return find_keypoints(scores, settings, keep=keep, scratch=self._scratch)
+
+    def _described(self, dense: NDArray[np.float32], keypoints: Keypoints, geometry: InputGeometry) -> Features:
         count = len(keypoints.uv)
         return Features(
             geometry.to_image(keypoints.uv),
@@ -159,6 +172,38 @@ def forward(
         raw = runtime.infer(batch)
         return raw.descriptors, list(raw.scores[:, 0])
     return runtime.describe(batch), [None] * len(batch)
+
+
+def forward_and_find(
+    runtime: Runtime,
+    batch: NDArray[np.float32],
+    detector: Detector,
+    finds: Sequence[Callable[[NDArray[np.float32] | None], Keypoints]],
+    aside: Executor,
+) -> tuple[NDArray[np.float32], Sequence[Callable[[], Keypoints]]]:
+    """`forward`, and what finds the keypoints meanwhile where they are of the image alone.
+
+    Parameters
+    ----------
+    runtime, batch, detector
+        As for `forward`.
+    finds
+        For each image, finds keypoints in its score map, or without one where there is none.
+    aside
+        Where that is done while the network runs, one image after the other.
+
+    Returns
+    -------
+    descriptors : numpy.ndarray
+        float32 (B, C, h, w).
+    keypoints : sequence of callables
+        For each image, gives its keypoints: waits for them, or finds them now.
+    """
+    searches = [] if detector == "network" else [aside.submit(find, None) for find in finds]
+    descriptors, score_maps = forward(runtime, batch, detector)
+    if searches:
+        return descriptors, [search.result for search in searches]
+    return descriptors, [partial(find, scores) for find, scores in zip(finds, score_maps)]
 
 
 def pixel_scores(
