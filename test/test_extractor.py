@@ -355,7 +355,7 @@ def test_keypoints_of_the_network_are_found_in_each_image_s_score_map() -> None:
 
     def find(scores: np.ndarray | None) -> Keypoints:
         assert scores is not None
-        seen.append(scores.shape + (float(scores[0, 0]),))
+        seen.append((*scores.shape, float(scores[0, 0])))
         return Keypoints(np.zeros((0, 2), np.float32), np.zeros(0, np.float32))
 
     batch = np.zeros((2, 1, 32, 48), np.float32)
