@@ -22,7 +22,8 @@ class Timings:
     forward
         The network, with copies to and from the device; for ORB, detection and description.
     decode
-        From score map and dense descriptors to `Features`.
+        From score map and dense descriptors to `Features`. Keypoints that are of the image alone are looked for while
+        the network runs; what has to be waited for counts here.
     """
 
     preprocess: float
