@@ -86,11 +86,6 @@ class FrontendNode(LifecycleNode):
         self._stop()
         self._free()
 
-    def destroy_node(self) -> None:
-        """Close the node, and destroy it."""
-        self.close()
-        super().destroy_node()
-
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load the model and create the publishers."""
         try:
@@ -252,6 +247,7 @@ def main(args: list[str] | None = None) -> int:
         FrontendNode,
         arguments=args,
         start=lambda node: not node.options.autostart or node.bring_up(),
+        close=FrontendNode.close,
     )
 
 

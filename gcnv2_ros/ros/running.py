@@ -34,6 +34,7 @@ def run_node(
     *,
     arguments: Sequence[str] | None = None,
     start: Callable[[SomeNode], bool] = lambda node: True,
+    close: Callable[[SomeNode], None] = lambda node: None,
 ) -> int:
     """Make a node and spin it until the process is told to stop; then destroy it.
 
@@ -47,6 +48,8 @@ def run_node(
         Of ROS; None: the process's.
     start
         Called with the node before it spins; tells whether it may. What went wrong is in the log.
+    close
+        Called with the node before it is destroyed, when signals are ignored.
 
     Returns
     -------
@@ -81,6 +84,7 @@ def run_node(
         for number in _STOP_SIGNALS:
             signal.signal(number, signal.SIG_IGN)
         if node is not None:
+            close(node)
             node.destroy_node()
         rclpy.try_shutdown()
     return 0
