@@ -23,7 +23,9 @@ from gcnv2_ros.benchmarking.contenders import (
 from gcnv2_ros.benchmarking.machine import forward_gflop
 from gcnv2_ros.benchmarking.node import against_forward
 from gcnv2_ros.benchmarking.pace import paced_seconds
+from gcnv2_ros.benchmarking.program import run_program
 from gcnv2_ros.cli.main import main
+from gcnv2_ros.errors import GCNv2Error
 from gcnv2_ros.extraction import DecodeOptions, ExtractorOptions, create_extractor
 from gcnv2_ros.weights import load_weights
 
@@ -189,6 +191,12 @@ def test_what_is_done_busily_between_two_calls_counts_as_the_processor_s_time_bu
     assert np.all(seconds >= 0)
     # Nearly all of the processor's time is that of the other thread, outside of the calls.
     assert seconds[:, 1].sum() > seconds[:, 0].sum()
+
+
+def test_a_program_that_fails_is_told_with_what_it_measures_and_what_it_printed() -> None:
+    given = {"image": "no_such_image.npy"}
+    with pytest.raises(GCNv2Error, match=r"(?s)^orb at 30 Hz could not be measured: .*no_such_image\.npy"):
+        run_program("pace", given, what="orb at 30 Hz")
 
 
 def test_a_run_of_the_node_is_put_beside_the_bare_forward_pass() -> None:

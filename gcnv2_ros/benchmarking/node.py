@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -15,7 +14,6 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import GCNv2Error
 from ..extraction import ExtractorOptions
 from ..extraction.preprocess import InputGeometry, network_input
 from ..extraction.runtimes import Runtime, create_runtime
@@ -23,8 +21,8 @@ from ..sequences import Frame, open_sequence
 from ..transport import PROFILE_VARIABLES, TRANSPORT_VARIABLE
 from ..weights import load_weights
 from .pace import paced_seconds
+from .program import run_program
 
-_TIMEOUT_SECONDS = 600.0
 _PERCENTILES = (50, 95, 99)
 _DEFAULT_TRANSPORT = "DEFAULT"
 _WARM_UP_SHARE = 10
@@ -84,13 +82,7 @@ def measure_node(condition: NodeCondition, *, say: Callable[[str], None]) -> dic
     environment.pop(TRANSPORT_VARIABLE, None)
     if condition.transport == "default":
         environment[TRANSPORT_VARIABLE] = _DEFAULT_TRANSPORT
-    command = [sys.executable, "-m", "gcnv2_ros.benchmarking.node", json.dumps(asdict(condition))]
-    finished = subprocess.run(
-        command, env=environment, capture_output=True, text=True, timeout=_TIMEOUT_SECONDS, check=False
-    )
-    if finished.returncode:
-        raise GCNv2Error(f"the node could not be measured: {finished.stderr.strip()[-800:]}")
-    return json.loads(finished.stdout.splitlines()[-1])
+    return run_program("node", asdict(condition), what="the node", environment=environment)
 
 
 def against_forward(run: dict[str, Any]) -> dict[str, Any]:

@@ -3,9 +3,6 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -32,6 +29,7 @@ from .contenders import (
     threshold_for_as_many,
 )
 from .machine import describe_machine, forward_gflop, gemm_gflops
+from .program import run_program
 
 SCHEMA_VERSION = 1
 PERCENTILES = (50, 95, 99)
@@ -39,7 +37,6 @@ PERCENTILES = (50, 95, 99)
 _WARM_UP_ROUNDS = 3
 # As between two frames of a camera: some engines' threads stay busy for a while, at the cost of whoever comes next.
 _PAUSE_SECONDS = 0.01
-_PROCESS_TIMEOUT_SECONDS = 300.0
 _CAMERA_HZ = 30.0
 # Images on which the original pipeline's threshold is found.
 _THRESHOLD_IMAGES = 8
@@ -167,7 +164,7 @@ def measure_start(options: ExtractorOptions) -> dict[str, Any]:
         Seconds of importing, building and the first frame, and the largest resident memory in MB before building and
         at the end (None where the platform does not tell).
     """
-    found = _in_a_process("start_up", asdict(options))
+    found = run_program("start_up", asdict(options), what=f"the start of {options.runtime} {options.precision}")
     return {"runtime": options.runtime, "precision": options.precision, **found}
 
 
@@ -180,31 +177,20 @@ def measure_pace(options: ExtractorOptions, image: NDArray[np.uint8], bench: Ben
         ``extract_ms``, percentiles by the clock; ``processor_ms``, the mean time of all threads from a frame to the
         next, and ``processor_share``, the same as a share of one core.
     """
+    name = "cv2.ORB" if options.model == "orb" else f"{options.model} {options.runtime} {options.precision}"
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "gray.npy"
         np.save(path, cv2.cvtColor(image, cv2.COLOR_BGR2GRAY))
-        found = _in_a_process(
-            "pace",
-            {
-                "options": asdict(options),
-                "image": str(path),
-                "max_keypoints": bench.budgets[0],
-                "hz": _CAMERA_HZ,
-                "frames": bench.rounds,
-            },
-        )
-    name = "cv2.ORB" if options.model == "orb" else f"{options.model} {options.runtime} {options.precision}"
+        given = {
+            "options": asdict(options),
+            "image": str(path),
+            "max_keypoints": bench.budgets[0],
+            "hz": _CAMERA_HZ,
+            "frames": bench.rounds,
+        }
+        found = run_program("pace", given, what=f"{name} at {_CAMERA_HZ:g} Hz")
     share = found["processor_ms"] / 1e3 * _CAMERA_HZ
     return {"name": name, "threads": options.threads, "hz": _CAMERA_HZ, "processor_share": share, **found}
-
-
-def _in_a_process(program: str, given: dict[str, Any]) -> dict[str, Any]:
-    """What a program of this package prints for `given`."""
-    command = [sys.executable, "-m", f"gcnv2_ros.benchmarking.{program}", json.dumps(given)]
-    finished = subprocess.run(command, capture_output=True, text=True, timeout=_PROCESS_TIMEOUT_SECONDS, check=False)
-    if finished.returncode:
-        raise GCNv2Error(f"{program} of {json.dumps(given)} failed: {finished.stderr.strip()[-500:]}")
-    return json.loads(finished.stdout)
 
 
 def _extractor_options(
