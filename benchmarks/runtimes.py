@@ -23,7 +23,7 @@ from gcnv2_ros.benchmarking.machine import describe_machine
 from gcnv2_ros.cli.common import parse_size
 from gcnv2_ros.errors import GCNv2Error
 from gcnv2_ros.extraction import ExtractorOptions
-from gcnv2_ros.extraction.runtimes import AUTO_ORDER, Runtime, create_runtime
+from gcnv2_ros.extraction.runtimes import RUNTIMES, Runtime, create_runtime
 from gcnv2_ros.files import atomic_write
 from gcnv2_ros.weights import Weights, load_weights
 
@@ -36,7 +36,7 @@ _PERCENTILES = (10, 50, 90)
 def started_runtimes(model: str, weights: Weights, threads: int) -> tuple[dict[str, Runtime], dict[str, float]]:
     """Every runtime that works here, on the CPU, and how many seconds each took to start."""
     runtimes, seconds = {}, {}
-    for name in AUTO_ORDER:
+    for name in RUNTIMES:
         options = ExtractorOptions(model=model, runtime=name, device="cpu", threads=threads)
         start = time.perf_counter()
         try:

@@ -44,7 +44,7 @@ PARAMETER_ARGUMENTS: dict[str, tuple[Callable[[str], bool | int | float | str | 
     "model": (str, "network: gcnv2_tiny, gcnv2, ..., or orb"),
     "weights": (str, "default, or a weights file"),
     "runtime": (str, "inference engine, or auto"),
-    "device": (str, "auto, cpu, cuda or cuda:N"),
+    "device": (str, "auto, cpu, cuda or cuda:N; of Intel gpu, gpu:N or npu"),
     "precision": (str, "auto, fp32, fp16, bf16 or int8"),
     "threads": (int, "CPU threads of the inference engine; 0: its own choice"),
     "input_width": (int, "width to which images are resized for the network; 0: not resized"),

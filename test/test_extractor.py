@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -348,6 +349,29 @@ def test_keypoints_of_the_image_alone_are_looked_for_while_the_network_runs() ->
         assert [keypoints() for keypoints in found] == [wanted, wanted]
 
 
+def test_a_network_that_fails_leaves_no_search_behind() -> None:
+    begun, found = threading.Event(), []
+
+    class Failing(_Runtime):
+        """Fails while keypoints are looked for."""
+
+        def describe(self, batch: np.ndarray) -> np.ndarray:
+            super().describe(batch)
+            raise ExtractionError("no memory")
+
+    def find(scores: np.ndarray | None) -> Keypoints:
+        begun.set()
+        time.sleep(0.2)
+        found.append(scores)
+        return Keypoints(np.zeros((0, 2), np.float32), np.zeros(0, np.float32))
+
+    with ThreadPoolExecutor(1) as aside:
+        batch = np.zeros((2, 1, 32, 32), np.float32)
+        with pytest.raises(ExtractionError, match="no memory"):
+            forward_and_find(Failing(begun), batch, "blobs", [find, find], aside)
+        assert found == [None, None]
+
+
 def test_keypoints_of_the_network_are_found_in_each_image_s_score_map() -> None:
     begun = threading.Event()
     begun.set()
@@ -421,8 +445,9 @@ def test_decode_options_out_of_range_are_refused(options: dict) -> None:
 @pytest.mark.parametrize(
     "options",
     [
-        {"device": "gpu"},
+        {"device": "tpu"},
         {"device": "cuda:x"},
+        {"device": "npu:1"},
         {"precision": "int7"},
         {"threads": -1},
         {"input_width": 320},

@@ -134,7 +134,7 @@ def test_values_that_do_not_fit_together_are_refused() -> None:
     with pytest.raises(ExtractionError, match="input_width and input_height"):
         options(input_width=320)
     with pytest.raises(ExtractionError, match="device"):
-        options(device="gpu")
+        options(device="tpu")
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,8 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
+import shutil
 import subprocess
 import sys
 import types
@@ -340,6 +342,93 @@ def test_a_cache_that_cannot_be_written_is_done_without(
     assert "GCNV2_ROS_CACHE" in caplog.text
 
 
+@pytest.mark.parametrize("runtime", ["auto", "openvino"])
+def test_a_device_of_intel_that_is_not_there_is_told_with_those_that_are(runtime: str, weights: Weights) -> None:
+    openvino = pytest.importorskip("openvino")
+    if openvino.Core().available_devices != ["CPU"]:
+        pytest.skip("about machines with nothing but a CPU")
+    with pytest.raises(ExtractionError, match=r"finds no GPU\.1 here, .* only CPU; install its driver"):
+        runtime_of(runtime, weights, device="gpu:1")
+
+
+@pytest.fixture
+def npu(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
+    """A machine with an NPU, which is the CPU by another name; notes what was compiled: for what, and in which size."""
+    openvino = pytest.importorskip("openvino")
+    compiled = []
+
+    class Core:
+        """OpenVINO's, but for the name of the device and its arithmetic."""
+
+        def __init__(self) -> None:
+            self._core = real()
+            self.available_devices = ["CPU", "NPU"]
+
+        def read_model(self, content: Any) -> Any:
+            return self._core.read_model(content)
+
+        def get_property(self, device: str, name: str) -> str:
+            return f"{device} {self._core.get_property('CPU', name)}"
+
+        def compile_model(self, network: Any, device: str, settings: dict[str, Any]) -> Any:
+            compiled.append((f"{device} {settings['INFERENCE_PRECISION_HINT']}", str(network.input().partial_shape)))
+            return self._core.compile_model(network, "CPU", {**settings, "INFERENCE_PRECISION_HINT": "f32"})
+
+        def import_model(self, content: bytes, device: str, settings: dict[str, Any]) -> Any:
+            return self._core.import_model(content, "CPU", {**settings, "INFERENCE_PRECISION_HINT": "f32"})
+
+    real = openvino.Core
+    monkeypatch.setattr(openvino, "Core", Core)
+    return compiled
+
+
+@pytest.mark.usefixtures("own_cache")
+def test_an_npu_runs_images_of_one_size_one_at_a_time(
+    npu: list[tuple[str, str]], weights: Weights, photographs: list[np.ndarray]
+) -> None:
+    options = ExtractorOptions(runtime="openvino", device="npu", input_width=120, input_height=96)
+    runtime = create_runtime(options, weights)
+    assert (runtime.device, runtime.precision) == ("npu", "fp16")
+    batch = batch_of(photographs[0][:96, :128], photographs[1][:96, :128])
+    expected = runtime_of("torch", weights).infer(batch)
+    got = runtime.infer(batch)
+    np.testing.assert_allclose(got.scores, expected.scores, atol=1e-4)
+    np.testing.assert_allclose(got.descriptors, expected.descriptors, atol=1e-4)
+    np.testing.assert_allclose(runtime.describe(batch), expected.descriptors, atol=1e-4)
+    assert npu == [("NPU f16", "[1,1,96,128]")] * 2
+    with pytest.raises(ExtractionError, match=r"for an NPU and images of 128x96, and was given one of 64x64"):
+        runtime.infer(batch[:, :, :64, :64])
+
+
+def test_compiled_torch_gives_what_torch_gives(weights: Weights, photographs: list[np.ndarray]) -> None:
+    if shutil.which(os.environ.get("CXX", "g++")) is None:
+        pytest.skip("needs a C++ compiler")
+    options = ExtractorOptions(runtime="torch_compile", device="cpu", input_width=90, input_height=64)
+    runtime = create_runtime(options, weights)
+    batch = batch_of(photographs[0][:64, :96])
+    expected = runtime_of("torch", weights).infer(batch)
+    got = runtime.infer(batch)
+    np.testing.assert_allclose(got.scores, expected.scores, atol=1e-5)
+    np.testing.assert_allclose(got.descriptors, expected.descriptors, atol=1e-5)
+    np.testing.assert_allclose(runtime.describe(batch), expected.descriptors, atol=1e-5)
+    runtime.close()
+    with pytest.raises(ExtractionError, match="closed"):
+        runtime.infer(batch)
+
+
+@pytest.mark.parametrize("detector", [True, False])
+def test_compiled_torch_without_a_compiler_says_so_at_once(detector: bool, weights: Weights) -> None:
+    from torch._inductor import config
+
+    options = ExtractorOptions(runtime="torch_compile", device="cpu", input_width=64, input_height=80)
+    without = config.patch({"cpp.cxx": (None, "no_such_compiler")})
+    with (
+        without,
+        pytest.raises(ExtractionError, match=r"cannot compile the network: .*no_such_compiler.*apt install g\+\+"),
+    ):
+        create_runtime(options, weights, detector=detector)
+
+
 def test_onnx_runtime_s_threads_do_not_wait_busily(weights: Weights, monkeypatch: pytest.MonkeyPatch) -> None:
     library = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
     pytest.importorskip("onnx", reason="onnx is not installed")
@@ -461,7 +550,9 @@ def test_the_cache_is_where_the_platform_wants_it_unless_told_otherwise(
 
 
 def test_a_runtime_that_is_none_is_refused_by_name(weights: Weights) -> None:
-    with pytest.raises(ExtractionError, match=r"no runtime 'tensorflow'; choose auto or openvino, onnxruntime, torch"):
+    with pytest.raises(
+        ExtractionError, match=r"no runtime 'tensorflow'; choose auto or openvino, onnxruntime, torch, torch_compile"
+    ):
         runtime_of("tensorflow", weights)
 
 
@@ -516,8 +607,13 @@ def test_auto_passes_over_a_library_that_fails_and_tells_of_it(
 @pytest.mark.parametrize(
     ("engine", "options", "message"),
     [
-        ("openvino", {"device": "cuda"}, "openvino runs on the CPU, not on cuda"),
-        ("openvino", {"precision": "bf16"}, "openvino computes in fp32 or int8, not in bf16"),
+        ("openvino", {"device": "cuda"}, "openvino runs on cpu, gpu, npu, not on cuda"),
+        ("openvino", {"precision": "bf16"}, "openvino computes in fp32 or int8 on cpu, not in bf16"),
+        ("openvino", {"device": "gpu", "precision": "int8"}, "openvino computes in fp32 or fp16 on gpu, not in int8"),
+        ("openvino", {"device": "npu"}, "needs images of one size; set input_width and input_height"),
+        ("onnxruntime", {"device": "npu"}, "device npu is one of Intel's, which the runtime openvino alone runs on"),
+        ("torch", {"device": "gpu:1"}, "device gpu:1 is one of Intel's, which the runtime openvino alone runs on"),
+        ("torch_compile", {"precision": "int8"}, "torch_compile computes in fp32, fp16, bf16, not in int8"),
         ("onnxruntime", {"precision": "fp16"}, "onnxruntime computes in fp32 or int8, not in fp16"),
         ("onnxruntime", {"device": "cuda:1"}, "device cuda:1 was asked for, but"),
         ("onnxruntime", {"precision": "int8", "device": "cuda"}, "in int8 on the CPU only, not on cuda"),

@@ -64,7 +64,7 @@ class BenchOptions:
     threads
         CPU threads of each engine; 0: its own choice.
     device
-        ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        As in `ExtractorOptions`.
     """
 
     models: tuple[str, ...] = ("gcnv2_tiny",)

@@ -10,6 +10,15 @@ from typing import Any
 from .common import parse_size
 from .sequence_argument import SEQUENCE_HELP, open_described
 
+_CUDA = (
+    ("torch", "fp16"),
+    ("torch_compile", "fp16"),
+    ("torch", "fp32"),
+    ("torch_compile", "fp32"),
+    ("onnxruntime", "fp32"),
+)
+_INTEL = (("openvino", "fp16"), ("openvino", "fp32"))
+
 
 def add_parsers(subparsers: Any) -> None:
     """Add `bench`."""
@@ -17,13 +26,15 @@ def add_parsers(subparsers: Any) -> None:
     parser.add_argument("--images", default="room:frames=12", help=f"{SEQUENCE_HELP} (default: %(default)s)")
     parser.add_argument("--models", nargs="+", default=["gcnv2_tiny"], help="networks (default: gcnv2_tiny)")
     parser.add_argument("--weights", default="default", help="weights file (default: what the package ships)")
-    parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N (default: %(default)s)")
+    parser.add_argument(
+        "--device", default="cpu", help="cpu, cuda or cuda:N; of Intel gpu, gpu:N or npu (default: %(default)s)"
+    )
     parser.add_argument(
         "--engines",
         nargs="+",
         default=None,
         metavar="RUNTIME:PRECISION",
-        help="e.g. openvino:int8 torch:fp32 (default: all that a CPU has, or torch's on CUDA)",
+        help="e.g. openvino:int8 torch:fp32 (default: all that such a device has)",
     )
     parser.add_argument("--sizes", nargs="+", default=["320x240", "640x480"], metavar="WxH", help="network inputs")
     parser.add_argument("--budgets", type=int, nargs="+", default=[1000, 500, 2000], help="keypoints, the first rules")
@@ -63,7 +74,7 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.engines is not None:
         options = replace(options, engines=tuple(_engine(text) for text in arguments.engines))
     elif arguments.device != "cpu":
-        options = replace(options, engines=(("torch", "fp16"), ("torch", "fp32"), ("onnxruntime", "fp32")))
+        options = replace(options, engines=_INTEL if arguments.device.startswith(("gpu", "npu")) else _CUDA)
     sequence = open_described(arguments.images)
     images = [sequence[index].image for index in range(min(len(sequence), arguments.rounds))]
     colour = [

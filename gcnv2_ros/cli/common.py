@@ -17,8 +17,12 @@ def add_extractor_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("extractor")
     group.add_argument("--model", default="gcnv2_tiny", help="network, or orb (default: %(default)s)")
     group.add_argument("--weights", default="default", help="weights file (default: what the package ships)")
-    group.add_argument("--runtime", default="auto", help="inference engine (default: %(default)s)")
-    group.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: %(default)s)")
+    group.add_argument(
+        "--runtime", default="auto", help="auto, openvino, onnxruntime, torch or torch_compile (default: %(default)s)"
+    )
+    group.add_argument(
+        "--device", default="auto", help="auto, cpu, cuda or cuda:N; of Intel gpu, gpu:N or npu (default: %(default)s)"
+    )
     group.add_argument("--precision", default="auto", help="auto, fp32, fp16, bf16 or int8 (default: %(default)s)")
     group.add_argument(
         "--input-size", default="", metavar="WxH", help="network input, e.g. 320x240 (default: the image's own size)"

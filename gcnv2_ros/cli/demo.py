@@ -28,7 +28,9 @@ def add_parsers(subparsers: Any) -> None:
     parser.add_argument("--rate", type=float, default=1.0, help="speed relative to the stamps (default: %(default)s)")
     parser.add_argument("--model", default="gcnv2_tiny", help="network, or orb (default: %(default)s)")
     parser.add_argument("--weights", default="default", help="weights file (default: what the package ships)")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: %(default)s)")
+    parser.add_argument(
+        "--device", default="auto", help="auto, cpu, cuda or cuda:N; of Intel gpu, gpu:N or npu (default: %(default)s)"
+    )
     parser.add_argument("--input-size", default="640x480", metavar="WxH", help="network input (default: %(default)s)")
     parser.add_argument("--max-keypoints", type=int, default=1000, help="at most so many (default: %(default)s)")
     parser.add_argument("--threads", type=int, default=0, help="CPU threads of the network (default: all)")

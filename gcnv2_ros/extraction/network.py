@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor, wait
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, cast
@@ -200,7 +200,12 @@ def forward_and_find(
         For each image, gives its keypoints: waits for them, or finds them now.
     """
     searches = [] if detector == "network" else [aside.submit(find, None) for find in finds]
-    descriptors, score_maps = forward(runtime, batch, detector)
+    try:
+        descriptors, score_maps = forward(runtime, batch, detector)
+    except BaseException:
+        # One that goes on would use memory that the next call takes for something else.
+        wait(searches)
+        raise
     if searches:
         return descriptors, [search.result for search in searches]
     return descriptors, [partial(find, scores) for find, scores in zip(finds, score_maps)]

@@ -25,7 +25,7 @@ DETECTORS = ("auto", "network", "blobs")
 """What `DecodeOptions.detector` may be."""
 PRECISIONS = ("auto", "fp32", "fp16", "bf16", "int8")
 """What `ExtractorOptions.precision` may be."""
-_DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?")
+_DEVICE = re.compile(r"auto|cpu|(cuda|gpu)(:\d+)?|npu")
 
 
 class ExtractionError(GCNv2Error):
@@ -120,7 +120,8 @@ class ExtractorOptions:
     runtime
         ``auto`` or the name of an inference engine.
     device
-        ``auto`` (CUDA where there is one, else the CPU), ``cpu``, ``cuda`` or ``cuda:N``.
+        ``auto`` (CUDA where there is one, else the CPU), ``cpu``, ``cuda`` or ``cuda:N``; of Intel, by OpenVINO:
+        ``gpu``, ``gpu:N`` or ``npu``.
     precision
         ``auto``, ``fp32``, ``fp16``, ``bf16`` or ``int8``. int8 needs a calibration beside the weights
         (`gcnv2_ros.extraction.quantization`).
@@ -147,7 +148,7 @@ class ExtractorOptions:
 
     def __post_init__(self) -> None:
         if not _DEVICE.fullmatch(self.device):
-            raise ExtractionError(f"device must be auto, cpu, cuda or cuda:N, got {self.device!r}")
+            raise ExtractionError(f"device must be auto, cpu, cuda, cuda:N, gpu, gpu:N or npu, got {self.device!r}")
         if self.precision not in PRECISIONS:
             raise ExtractionError(f"precision must be one of {', '.join(PRECISIONS)}, got {self.precision!r}")
         if self.threads < 0:

@@ -52,8 +52,16 @@ PARAMETERS: tuple[ParameterSpec, ...] = (
         _MODEL.weights,
         "default: the weights that the package ships for the model; else a weights file.",
     ),
-    ParameterSpec("runtime", _MODEL.runtime, "Inference engine by name; auto: the best one that is installed."),
-    ParameterSpec("device", _MODEL.device, "auto (CUDA where there is one, else the CPU), cpu, cuda or cuda:N."),
+    ParameterSpec(
+        "runtime",
+        _MODEL.runtime,
+        "auto (the best one that is installed), openvino, onnxruntime, torch or torch_compile.",
+    ),
+    ParameterSpec(
+        "device",
+        _MODEL.device,
+        "auto (CUDA where there is one, else the CPU), cpu, cuda or cuda:N; Intel's: gpu, gpu:N or npu.",
+    ),
     ParameterSpec(
         "precision",
         _MODEL.precision,

@@ -21,10 +21,15 @@ _ENGINES = {
     "openvino": (".openvino", "OpenVINORuntime"),
     "onnxruntime": (".onnx_runtime", "OnnxRuntime"),
     "torch": (".torch_eager", "TorchRuntime"),
+    "torch_compile": (".torch_compiled", "TorchCompileRuntime"),
 }
 
-AUTO_ORDER = tuple(_ENGINES)
-"""Names of all runtimes, the fastest on a CPU first as measured by ``benchmarks/runtimes.py`` (docs/runtimes.md)."""
+RUNTIMES = tuple(_ENGINES)
+"""Names of all runtimes."""
+
+AUTO_ORDER = ("openvino", "onnxruntime", "torch")
+"""Names of the runtimes that ``auto`` chooses from, the fastest on a CPU first as measured by
+``benchmarks/runtimes.py`` (docs/runtimes.md)."""
 
 EIGHT_BIT = ("openvino", "onnxruntime")
 """Names of the runtimes that compute in int8, the fastest first."""
@@ -88,8 +93,9 @@ def create_runtime(options: ExtractorOptions, weights: Weights, *, detector: boo
     take its time when it is called first.
 
     ``auto`` takes the first of `AUTO_ORDER` that is installed and loads the network, on the CPU in fp32; the first
-    of `EIGHT_BIT` that is installed, where int8 is asked for; torch, where a CUDA device or another precision is asked
-    for or ``device: auto`` finds one. An engine that is installed and fails is logged.
+    of `EIGHT_BIT` that is installed, where int8 is asked for; OpenVINO, where a device of Intel's is; torch, where a
+    CUDA device or another precision is asked for or ``device: auto`` finds one. An engine that is installed and fails
+    is logged.
 
     Raises
     ------
@@ -98,10 +104,12 @@ def create_runtime(options: ExtractorOptions, weights: Weights, *, detector: boo
     MissingDependencyError
         If the runtime that is named is not installed.
     """
-    if options.runtime not in ("auto", *AUTO_ORDER):
-        raise ExtractionError(f"there is no runtime {options.runtime!r}; choose auto or {', '.join(AUTO_ORDER)}")
+    if options.runtime not in ("auto", *RUNTIMES):
+        raise ExtractionError(f"there is no runtime {options.runtime!r}; choose auto or {', '.join(RUNTIMES)}")
     if options.runtime != "auto":
         return _build(options.runtime, options, weights, detector)
+    if options.device.startswith(("gpu", "npu")):
+        return _build("openvino", options, weights, detector)
     if options.precision == "int8":
         for name in EIGHT_BIT[:-1]:
             try:

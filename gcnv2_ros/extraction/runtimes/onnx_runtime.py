@@ -79,6 +79,11 @@ class OnnxRuntime:
                 f"the runtime onnxruntime computes in fp32 or int8, not in {options.precision}; choose fp32 (or auto) "
                 f"or int8"
             )
+        if device.startswith(("gpu", "npu")):
+            raise ExtractionError(
+                f"device {device} is one of Intel's, which the runtime openvino alone runs on; choose that, or cpu or "
+                f"cuda"
+            )
         self.precision = "fp32" if options.precision == "auto" else options.precision
         if self.precision == "int8":
             if device.startswith("cuda"):

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The OpenVINO runtime, on the CPU.
+"""The OpenVINO runtime: on the CPU, and on Intel's GPUs and NPUs.
 
-The network is exported to ONNX and compiled once for a machine; both are kept in the cache.
+The network is exported to ONNX and compiled once for a machine; both are kept in the cache. Only the CPU has been
+tried: for the others this follows OpenVINO's documentation.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import io
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -24,9 +26,27 @@ from . import RawFeatures
 if TYPE_CHECKING:
     from ...weights import Weights
 
-_DEVICE = "CPU"
+_PRECISIONS = {"cpu": ("fp32", "int8"), "gpu": ("fp32", "fp16"), "npu": ("fp16",)}
+"""Kinds of devices, and what each computes in; ``auto`` is the first."""
+_ARITHMETIC = {"fp32": "f32", "fp16": "f16", "int8": "f32"}
+"""How OpenVINO calls what a precision computes in, where a model does not say integers."""
 
 _LOGGER = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class _Target:
+    """What a network is compiled for: OpenVINO's name of a device, a precision, and a number of threads or 0."""
+
+    device: str
+    precision: str
+    threads: int
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        # Left to itself OpenVINO computes in bf16 or f16 where the device has it, which turns descriptor bits over.
+        hints = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": _ARITHMETIC[self.precision]}
+        return {**hints, "INFERENCE_NUM_THREADS": self.threads} if self.threads and self.device == "CPU" else hints
 
 
 class OpenVINORuntime:
@@ -35,9 +55,10 @@ class OpenVINORuntime:
     Parameters
     ----------
     options
-        The device is ``auto`` or ``cpu``. The precision ``auto`` is ``fp32``; ``int8`` takes the calibration beside the
-        weights. 0 threads: OpenVINO's own choice. With an input size, single images of that size go through a network
-        compiled for it, which is faster; all else goes through one of open size.
+        The device ``auto`` is the CPU. The precision ``auto`` is ``fp32``, and ``fp16`` on an NPU, which has no other;
+        a GPU has both; ``int8``, on the CPU, takes the calibration beside the weights. 0 threads: OpenVINO's own
+        choice. With an input size, single images of that size go through a network compiled for it, which is faster;
+        all else goes through one of open size, which an NPU does not have.
     weights
         Weights of `options.model`.
     detector
@@ -47,60 +68,79 @@ class OpenVINORuntime:
     Raises
     ------
     ExtractionError
-        If the device or the precision is another, the calibration for int8 is missing or that of other weights, or
-        OpenVINO refuses the network.
+        If the device is another or not there, or does not do the precision; if it is an NPU and there is no input
+        size; if the calibration for int8 is missing or that of other weights; or if OpenVINO refuses the network.
     MissingDependencyError
         If openvino is not installed, or onnx is not and the network has not been exported before.
     """
 
     name = "openvino"
-    device = "cpu"
 
     def __init__(self, options: ExtractorOptions, weights: Weights, *, detector: bool = True) -> None:
         try:
             import openvino  # type: ignore[import-not-found,import-untyped]
         except ImportError as error:
             raise MissingDependencyError("openvino", "the runtime openvino", "pip install onnx openvino") from error
-        if options.device not in ("auto", "cpu"):
+        self.device = "cpu" if options.device == "auto" else options.device
+        kind, _, index = self.device.partition(":")
+        if kind not in _PRECISIONS:
             raise ExtractionError(
-                f"the runtime openvino runs on the CPU, not on {options.device}; choose cpu (or auto)"
+                f"the runtime openvino runs on {', '.join(_PRECISIONS)}, not on {options.device}; choose cpu (or auto)"
             )
-        if options.precision not in ("auto", "fp32", "int8"):
+        if options.precision not in ("auto", *_PRECISIONS[kind]):
             raise ExtractionError(
-                f"the runtime openvino computes in fp32 or int8, not in {options.precision}; choose fp32 (or auto) or "
-                f"int8"
+                f"the runtime openvino computes in {' or '.join(_PRECISIONS[kind])} on {self.device}, not in "
+                f"{options.precision}; choose one of them, or auto"
             )
-        self.precision = "fp32" if options.precision == "auto" else options.precision
+        self.precision = _PRECISIONS[kind][0] if options.precision == "auto" else options.precision
+        self._open_size = kind != "npu"
+        if not (self._open_size or options.input_size):
+            raise ExtractionError("an NPU needs images of one size; set input_width and input_height")
         self.stride = network_stride(options.model)
         self._shape: tuple[int, ...] | None = None
         if options.input_size is not None:
             self._shape = (1, 1, *(-(-side // self.stride) * self.stride for side in reversed(options.input_size)))
         calibration = load_calibration(options.model, weights) if self.precision == "int8" else None
         self._refusal = f"OpenVINO {openvino.__version__} cannot load {options.model}"
-        self._compile: Callable[..., Any] | None = partial(_compiled, openvino, options, weights, calibration)
+        target = _Target(f"{kind.upper()}.{index}" if index else kind.upper(), self.precision, options.threads)
+        self._compile: Callable[..., Any] | None = partial(
+            _compiled, openvino, target, options.model, weights, calibration
+        )
         self._requests: dict[tuple[bool, bool], Any] = {}
-        for shaped in {False, self._shape is not None}:
+        for shaped in {not self._open_size, self._shape is not None}:
             self._request(detector, shaped)
 
     def infer(self, batch: NDArray[np.float32]) -> RawFeatures:
         """Run the network on float32 (B, 1, H, W) in [0, 1]."""
-        results = self._infer(batch, True)
-        descriptors, scores = (results[name] for name in OUTPUT_NAMES)
+        descriptors, scores = self._infer(batch, True)
         return RawFeatures(descriptors.transpose(0, 3, 1, 2), scores)
 
     def describe(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
         """The descriptors of `infer` alone."""
-        return np.asarray(self._infer(batch, False)[OUTPUT_NAMES[0]]).transpose(0, 3, 1, 2)
+        (descriptors,) = self._infer(batch, False)
+        return descriptors.transpose(0, 3, 1, 2)
 
     def close(self) -> None:
         """Free the compiled networks."""
         self._compile = None
         self._requests = {}
 
-    def _infer(self, batch: NDArray[np.float32], detector: bool) -> Any:
+    def _infer(self, batch: NDArray[np.float32], detector: bool) -> list[NDArray[np.float32]]:
+        if not self._open_size and batch.shape != self._shape:
+            return self._one_by_one(batch, detector)
         request = self._request(detector, batch.shape == self._shape)
         # Outputs are copied: the next call writes into the same memory.
-        return request.infer({INPUT_NAME: batch}, share_inputs=True, share_outputs=False)
+        results = request.infer({INPUT_NAME: batch}, share_inputs=True, share_outputs=False)
+        return [np.asarray(results[name]) for name in (OUTPUT_NAMES if detector else OUTPUT_NAMES[:1])]
+
+    def _one_by_one(self, batch: NDArray[np.float32], detector: bool) -> list[NDArray[np.float32]]:
+        sizes = [f"{shape[3]}x{shape[2]}" for shape in (self._shape or (), batch.shape) if shape]
+        if len(set(sizes)) > 1:
+            raise ExtractionError(
+                f"the network was compiled for an NPU and images of {sizes[0]}, and was given one of {sizes[1]}; set "
+                f"input_width and input_height, and no upright alignment, or choose another device"
+            )
+        return [np.concatenate(parts) for parts in zip(*(self._infer(image[None], detector) for image in batch))]
 
     def _request(self, detector: bool, shaped: bool) -> Any:
         if self._compile is None:
@@ -119,26 +159,28 @@ class OpenVINORuntime:
 
 def _compiled(
     openvino: Any,
-    options: ExtractorOptions,
+    target: _Target,
+    model: str,
     weights: Weights,
     calibration: Calibration | None,
     shape: tuple[int, ...] | None,
     *,
     detector: bool,
 ) -> Any:
-    """The network compiled for batches of `shape`, or of any, with its detector or without.
+    """The network compiled for `target` and batches of `shape`, or of any, with its detector or without.
 
     From the cache where it is there and sound.
     """
     core = openvino.Core()
-    settings: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY"}
-    # Where the processor has it, OpenVINO would compute in bf16, which turns descriptor bits over.
-    settings["INFERENCE_PRECISION_HINT"] = "f32"
-    if options.threads:
-        settings["INFERENCE_NUM_THREADS"] = options.threads
+    device, settings = target.device, target.settings
+    if device.partition(".")[0] not in {found.partition(".")[0] for found in core.available_devices}:
+        raise ExtractionError(
+            f"OpenVINO {openvino.__version__} finds no {device} here, which would be one of Intel's, only "
+            f"{', '.join(core.available_devices)}; install its driver, or choose cpu, or cuda with the runtime torch"
+        )
 
     def build() -> bytes:
-        network = core.read_model(io.BytesIO(cached_onnx(options.model, weights, calibration)))
+        network = core.read_model(io.BytesIO(cached_onnx(model, weights, calibration)))
         if not detector:
             described = [result for result in network.get_results() if OUTPUT_NAMES[0] in result.output(0).get_names()]
             network = openvino.Model(described, network.get_parameters(), network.get_friendly_name())
@@ -150,20 +192,20 @@ def _compiled(
         descriptors.model().set_layout(openvino.Layout("NCHW"))
         descriptors.tensor().set_layout(openvino.Layout("NHWC"))
         network = outputs.build()
-        exported = core.compile_model(network, _DEVICE, settings).export_model()
+        exported = core.compile_model(network, device, settings).export_model()
         return exported.getvalue() if isinstance(exported, io.BytesIO) else bytes(exported)
 
     key = {
-        **onnx_key(options.model, weights, calibration),
+        **onnx_key(model, weights, calibration),
         "outputs": ", ".join(OUTPUT_NAMES if detector else OUTPUT_NAMES[:1]),
         "size": "open" if shape is None else "x".join(map(str, shape)),
-        "compiler": f"openvino {openvino.__version__}, channels last",
-        "processor": f"{core.get_property(_DEVICE, 'FULL_DEVICE_NAME')}, "
-        f"{core.get_property(_DEVICE, 'OPTIMIZATION_CAPABILITIES')}",
+        "compiler": f"openvino {openvino.__version__}, channels last, {settings['INFERENCE_PRECISION_HINT']}",
+        "processor": f"{core.get_property(device, 'FULL_DEVICE_NAME')}, "
+        f"{core.get_property(device, 'OPTIMIZATION_CAPABILITIES')}",
     }
     content = cached_model(key, ".openvino", build)
     try:
-        return core.import_model(content, _DEVICE, settings)
+        return core.import_model(content, device, settings)
     except RuntimeError as error:
         _LOGGER.warning("OpenVINO refuses a compiled model from the cache (%s), which is built again", error)
-        return core.import_model(cached_model(key, ".openvino", build, rebuild=True), _DEVICE, settings)
+        return core.import_model(cached_model(key, ".openvino", build, rebuild=True), device, settings)

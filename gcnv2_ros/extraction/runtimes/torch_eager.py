@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -42,8 +45,8 @@ class TorchRuntime:
         self.precision = "fp32" if options.precision == "auto" else options.precision
         if self.precision not in _DTYPES:
             raise ExtractionError(
-                f"the runtime torch computes in {', '.join(_DTYPES)}, not in {options.precision}; choose one of them, "
-                f"or the runtime openvino"
+                f"the runtime {self.name} computes in {', '.join(_DTYPES)}, not in {options.precision}; choose one of "
+                f"them, or the runtime openvino"
             )
         self._dtype = _DTYPES[self.precision]
         if self._device.type == "cpu" and self._dtype != torch.float32:
@@ -57,23 +60,28 @@ class TorchRuntime:
         self.stride = network.stride
         network.eval().to(self._device, self._dtype)
         # torch's type stubs know this argument only together with others.
-        self._network: FeatureNetwork | None = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._calls: tuple[Callable[..., Any], Callable[..., Any]] | None = self._prepared(network)
 
     def infer(self, batch: NDArray[np.float32]) -> RawFeatures:
         """Run the network on float32 (B, 1, H, W) in [0, 1]."""
         with torch.inference_mode():
-            descriptors, scores = self._open_network()(self._on_device(batch))
+            descriptors, scores = self._open_calls()[0](self._on_device(batch))
             return RawFeatures(_on_host(descriptors), _on_host(scores))
 
     def describe(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
         """The descriptors of `infer` alone."""
         with torch.inference_mode():
-            return _on_host(self._open_network().describe(self._on_device(batch)))
+            return _on_host(self._open_calls()[1](self._on_device(batch)))
 
-    def _open_network(self) -> FeatureNetwork:
-        if self._network is None:
+    def _prepared(self, network: FeatureNetwork) -> tuple[Callable[..., Any], Callable[..., Any]]:
+        """What runs `network` on a batch on the device: the whole of it, and without its detector."""
+        return network, network.describe
+
+    def _open_calls(self) -> tuple[Callable[..., Any], Callable[..., Any]]:
+        if self._calls is None:
             raise ExtractionError("this extractor is closed")
-        return self._network
+        return self._calls
 
     def _on_device(self, batch: NDArray[np.float32]) -> torch.Tensor:
         image = torch.from_numpy(batch)
@@ -83,7 +91,7 @@ class TorchRuntime:
 
     def close(self) -> None:
         """Free the network."""
-        self._network = None
+        self._calls = None
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
 
@@ -99,8 +107,12 @@ def resolve_device(device: str) -> torch.device:
     Raises
     ------
     ExtractionError
-        If it is a CUDA device that is not there.
+        If it is a CUDA device that is not there, or a device of another kind.
     """
+    if device.startswith(("gpu", "npu")):
+        raise ExtractionError(
+            f"device {device} is one of Intel's, which the runtime openvino alone runs on; choose that, or cpu or cuda"
+        )
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     resolved = torch.device(device)
