@@ -31,7 +31,8 @@ def test_what_is_played_is_answered_and_the_processor_s_time_is_counted() -> Non
     assert played.published == 6
     assert set(played.features) <= set(range(6))
     assert 5 in played.features
-    assert played.seconds == pytest.approx(0.5, abs=0.4)
+    # Five intervals of a tenth of a second lie between the first frame and the last.
+    assert played.seconds > 0.45
     assert played.processor is not None
     assert 0.0 < played.processor < 10.0
 
