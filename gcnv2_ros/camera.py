@@ -200,19 +200,25 @@ class Camera:
                 raise CameraError(f"'{name}' must have {count} numbers, got {len(data)}")
             return data
 
+        def pixels(name: str) -> int:
+            try:
+                return int(content[name])
+            except (TypeError, ValueError) as error:
+                raise CameraError(f"'{name}' must be a number of pixels, got {content[name]!r}") from error
+
         if not isinstance(content, dict):
             raise CameraError("expected the entries image_width, image_height, camera_matrix, ... of a ROS calibration")
         try:
             k = matrix("camera_matrix", 9)
             d = matrix("distortion_coefficients", None) if "distortion_coefficients" in content else []
             return cls(
-                width=content["image_width"],
-                height=content["image_height"],
+                width=pixels("image_width"),
+                height=pixels("image_height"),
                 fx=k[0],
                 fy=k[4],
                 cx=k[2],
                 cy=k[5],
-                model=_model_named(str(content.get("distortion_model", "")), d, "'distortion_model'"),
+                model=_model_named(str(content.get("distortion_model") or ""), d, "'distortion_model'"),
                 coefficients=tuple(d),
                 rectification=np.reshape(matrix("rectification_matrix", 9), (3, 3))
                 if "rectification_matrix" in content

@@ -44,6 +44,24 @@ def metric_depth(image: NDArray[np.uint16] | NDArray[np.float32]) -> NDArray[np.
         return np.where(np.isfinite(metres) & (metres > 0), metres, np.float32(np.nan))
 
 
+def check_registered(depth: NDArray[np.float32], image_size: tuple[int, int]) -> None:
+    """Refuse what cannot be the depth of an image of `image_size` (width, height), in whatever resolution.
+
+    Raises
+    ------
+    DepthError
+        If the depth image has no pixels or another shape of frame than the image.
+    """
+    if depth.ndim != 2 or not depth.size:
+        raise DepthError(f"a depth image must be (H, W) with pixels, got shape {depth.shape}")
+    height, width = depth.shape
+    if abs(width * image_size[1] - height * image_size[0]) > max(*image_size, width, height):
+        raise DepthError(
+            f"a depth image of {width}x{height} does not belong to an image of {image_size[0]}x{image_size[1]}: the "
+            "two differ in shape. Depth must be registered to the image (aligned_depth_to_color or the like)"
+        )
+
+
 def sample_depth(
     depth: NDArray[np.float32], uv: ArrayLike, image_size: tuple[int, int], *, edge: float = 0.05
 ) -> NDArray[np.float32]:
@@ -74,14 +92,8 @@ def sample_depth(
     DepthError
         If the depth image has no pixels or another shape of frame than the image.
     """
-    if depth.ndim != 2 or not depth.size:
-        raise DepthError(f"a depth image must be (H, W) with pixels, got shape {depth.shape}")
+    check_registered(depth, image_size)
     height, width = depth.shape
-    if abs(width * image_size[1] - height * image_size[0]) > max(*image_size, width, height):
-        raise DepthError(
-            f"a depth image of {width}x{height} does not belong to an image of {image_size[0]}x{image_size[1]}: the "
-            "two differ in shape. Depth must be registered to the image (aligned_depth_to_color or the like)"
-        )
     pixels = np.asarray(uv, np.float64).reshape(-1, 2)
     scaled = (pixels + 0.5) * (width / image_size[0], height / image_size[1]) - 0.5
     # Half a pixel beyond the outermost centres the image ends; NaN compares false.

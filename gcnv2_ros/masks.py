@@ -13,6 +13,9 @@ from numpy.typing import NDArray
 
 from .errors import GCNv2Error
 
+# Otherwise values of 16 bits would be divided by 256, which makes small ones zero, and a camera's turn be undone.
+_AS_STORED = cv2.IMREAD_GRAYSCALE | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
+
 
 class MaskError(GCNv2Error):
     """A mask that cannot be read or does not fit, or an option out of its range."""
@@ -114,7 +117,7 @@ def load_mask(path: str | Path) -> NDArray[np.uint8]:
     Returns
     -------
     numpy.ndarray
-        uint8 (H, W); of a colour image its gray values.
+        uint8 (H, W); of a colour image its gray values, of one of 16 bits 255 where it is not zero.
 
     Raises
     ------
@@ -127,11 +130,13 @@ def load_mask(path: str | Path) -> NDArray[np.uint8]:
     except OSError as error:
         raise MaskError(f"cannot read the mask {file}: {error.strerror}") from error
     try:
-        mask = cv2.imdecode(data, cv2.IMREAD_GRAYSCALE) if data.size else None
+        mask = cv2.imdecode(data, _AS_STORED) if data.size else None
     except cv2.error:
         mask = None
     if mask is None:
         raise MaskError(f"the mask {file} is no image that can be read; expected a PNG")
+    if mask.dtype != np.uint8:
+        return np.where(mask != 0, np.uint8(255), np.uint8(0))
     return np.asarray(mask, np.uint8)
 
 

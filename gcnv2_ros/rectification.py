@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .camera import Camera, CameraError
+from .depth import check_registered
 
 
 class Rectifier:
@@ -72,8 +73,14 @@ class Rectifier:
         depth
             float32 (H, W), metres along the raw image's optical axis. One of another resolution is taken by the
             nearest pixels.
+
+        Raises
+        ------
+        DepthError
+            If it has no pixels or another shape of frame than the image.
         """
         size = (self.source.width, self.source.height)
+        check_registered(depth, size)
         if depth.shape != size[::-1]:
             depth = np.asarray(cv2.resize(depth, size, interpolation=cv2.INTER_NEAREST_EXACT), np.float32)
         moved = cv2.remap(depth, self._columns, self._rows, cv2.INTER_NEAREST, borderValue=float("nan"))

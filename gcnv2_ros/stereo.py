@@ -72,7 +72,7 @@ class StereoOptions:
         limits = {
             "max_descriptor_distance": (0.0, math.inf),
             "row_tolerance": (0.0, 1000.0),
-            "max_disparity": (1.0, 100_000.0),
+            "max_disparity": (0.0, 100_000.0),
             "min_disparity": (0.01, 1000.0),
             "window_radius": (1, 50),
             "search_radius": (1, 50),

@@ -254,6 +254,8 @@ def test_a_calibration_file_round_trips(tmp_path) -> None:
         (yaml.safe_dump({**PINHOLE.to_dict(), "camera_matrix": {"data": [0.0] * 9}}), "focal lengths"),
         (yaml.safe_dump({**PINHOLE.to_dict(), "camera_matrix": {"data": [1.0] * 8}}), "9 numbers"),
         (yaml.safe_dump({**PINHOLE.to_dict(), "projection_matrix": 3}), "projection_matrix"),
+        (yaml.safe_dump({**PINHOLE.to_dict(), "image_width": "wide"}), "'image_width' must be a number .* 'wide'"),
+        (yaml.safe_dump({**PINHOLE.to_dict(), "image_height": None}), "'image_height' must be a number"),
     ],
 )
 def test_a_bad_calibration_file_is_named_with_its_fault(tmp_path, text: str, words: str) -> None:
@@ -262,6 +264,12 @@ def test_a_bad_calibration_file_is_named_with_its_fault(tmp_path, text: str, wor
     with pytest.raises(CameraError, match=words) as caught:
         Camera.from_yaml(path)
     assert "bad_camera.yaml" in str(caught.value)
+
+
+def test_an_entry_that_is_there_and_empty_is_none(tmp_path) -> None:
+    path = tmp_path / "camera.yaml"
+    path.write_text(yaml.safe_dump({**PINHOLE.to_dict(), "distortion_model": None}))
+    assert Camera.from_yaml(path).model == "none"
 
 
 def test_a_missing_calibration_file_is_named(tmp_path) -> None:

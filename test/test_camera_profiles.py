@@ -60,6 +60,8 @@ def test_a_profile_of_ones_own_is_read_from_its_path(tmp_path: Path) -> None:
     assert profile.name == "mine"
     assert profile.remappings == {"image": "/front/image_raw"}
     assert profile.parameters == {"mode": "rgbd", "sync_slop": 1.0}
+    own = load_profile(write(tmp_path, remappings="{image: ~/image_raw, camera_info: camera/info}"))
+    assert own.remappings == {"image": "~/image_raw", "camera_info": "camera/info"}
 
 
 def test_the_mode_multi_has_topics_of_its_cameras(tmp_path: Path) -> None:
@@ -79,6 +81,7 @@ def test_the_mode_multi_has_topics_of_its_cameras(tmp_path: Path) -> None:
         ({"parameters": "[mode]"}, "must map the node's parameters"),
         ({"remappings": "{imgae: /a}"}, "no topic 'imgae' .did you mean 'image'"),
         ({"remappings": "{image: 'two words'}"}, "is no name of a topic"),
+        ({"remappings": "{image: '~image'}"}, "'~image', to which 'image' is remapped, is no name of a topic"),
         ({"remappings": "{image: 3}"}, "3, to which 'image' is remapped"),
         ({"remappings": "3"}, "must map the node's topics"),
         ({"checked": "by eye"}, "'checked' must be one of"),

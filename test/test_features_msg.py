@@ -268,6 +268,17 @@ def test_responses_out_of_order_are_refused() -> None:
         decode_features(message)
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_positions_that_are_nowhere_are_refused(value: float) -> None:
+    message = encode_features(random_features(3), header())
+    (u,) = [field for field in message.fields if field.name == "u"]
+    data = bytearray(message.data)
+    struct.pack_into("<f", data, message.point_step + u.offset, value)
+    message.data = bytes(data)
+    with pytest.raises(FeaturesMessageError, match=r"position .u, v. is NaN or infinite"):
+        decode_features(message)
+
+
 @pytest.mark.parametrize("point_step", [2**31, 2**32 - 1])
 def test_points_larger_than_numpy_can_hold_are_refused_even_if_there_are_none(point_step: int) -> None:
     message = encode_features(random_features(0), header())

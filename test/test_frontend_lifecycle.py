@@ -7,16 +7,21 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import pytest
 
 pytest.importorskip("rclpy", reason="ROS 2 is not installed")
 
 from lifecycle_msgs.msg import Transition
+from rclpy.qos import DurabilityPolicy, QoSProfile
 from ros_helpers import InProcess, Probe, gray_message, textured
-from sensor_msgs.msg import Image, PointCloud2
+from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 
+from gcnv2_ros.camera import Camera
 from gcnv2_ros.extraction import DecodeOptions, Extractor, ExtractorOptions, create_extractor
 from gcnv2_ros.features import Features
+from gcnv2_ros.ros.fallback import FallbackExtractor
+from gcnv2_ros.ros.features_msg import decode_features
 
 
 class Watched(Extractor):
@@ -147,6 +152,63 @@ def test_deactivating_in_the_midst_of_a_frame_ends_it_and_cleanup_frees_the_mode
         with create_extractor(ExtractorOptions(model="orb"), DecodeOptions(max_keypoints=33)) as fewer:
             assert clouds[-1].width == len(fewer.extract(textured(3)))
         assert len(built) == 2
+
+
+def test_a_calibration_that_is_latched_anew_while_the_node_rests_holds_afterwards(
+    namespace: str, probe: Probe, create: Callable[..., Extractor]
+) -> None:
+    latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+    calibrations = probe.node.create_publisher(CameraInfo, f"{namespace}/camera_info", latched)
+    clouds = probe.collect(PointCloud2, f"{namespace}/gcnv2_frontend/features")
+    image = gray_message(textured(4))
+
+    def publish(focal: float) -> None:
+        camera = Camera(320, 240, focal, focal, 159.5, 119.5)
+        calibrations.publish(CameraInfo(**camera.camera_info_fields()))
+
+    def focal_length() -> float:
+        received = decode_features(clouds[-1])
+        return float(np.nanmedian((received.features.uv[:, 0] - 159.5) / received.rays[:, 0]))
+
+    with InProcess(create, namespace):
+        assert activate(probe)
+        images = probe.publisher(Image, f"{namespace}/image")
+        publish(400.0)
+        for transitions, focal in (((), 400.0), ((Transition.TRANSITION_DEACTIVATE,), 555.0)):
+            for transition in transitions:
+                assert probe.change_state(transition)
+                publish(focal)
+                assert probe.change_state(Transition.TRANSITION_ACTIVATE)
+            clouds.clear()
+            probe.wait_for(
+                lambda: clouds and focal_length() == pytest.approx(focal, rel=1e-3),  # noqa: B023
+                f"rays of the focal length {focal:g}",
+                meanwhile=lambda: images.publish(image),
+            )
+
+
+def test_live_parameters_that_change_while_the_model_for_the_cpu_is_built_hold() -> None:
+    torch = pytest.importorskip("torch")
+    built: list[FallbackExtractor] = []
+
+    class Exhausted(Watched):
+        """A device whose memory is enough for the first image."""
+
+        def _extract(self, grays: Sequence[Any], masks: Sequence[Any], rolls: Sequence[float]) -> list[Features]:
+            if built:
+                raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+            return super()._extract(grays, masks, rolls)
+
+    def create(options: ExtractorOptions, decode: DecodeOptions) -> Extractor:
+        if options.device != "cpu":
+            return Exhausted(decode)
+        built[0].set_decode_options(DecodeOptions(max_keypoints=77))
+        return create_extractor(ExtractorOptions(model="orb"), decode)
+
+    options = ExtractorOptions(model="orb", device="cuda")
+    built.append(FallbackExtractor(options, DecodeOptions(), create, lambda sentence: None))
+    (features,) = built[0].extract_batch([textured(7)], masks=[None], rolls=[0.0])
+    assert 0 < len(features) <= 77
 
 
 def test_two_nodes_share_a_process(probe: Probe, create: Callable[..., Extractor], built: list[Watched]) -> None:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import yaml
 pytest.importorskip("rclpy", reason="ROS 2 is not installed")
 
 from diagnostic_msgs.msg import DiagnosticArray
-from ros_helpers import NodeProcess, Probe, Robot, assert_same, depth_message, diagnostics_of, gray_message
+from ros_helpers import NodeProcess, Probe, Robot, assert_same, depth_message, diagnostics_of, gray_message, textured
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, Imu, PointCloud2
 
 from gcnv2_ros.camera import Camera
@@ -175,6 +176,31 @@ def test_depth_labels_and_unmatched_frames(
 
         probe.wait_for(counted, "images without partners in the diagnostics")
         assert "Traceback" not in process.log
+
+
+def test_topics_that_are_exchanged_and_frames_that_are_never_complete(tmp_path: Path, probe: Probe) -> None:
+    # What the depth image is remapped to is the name that the image had before it was.
+    remappings = {"__node": "exchanged", "__ns": "/exchanged", "image": "rgb", "depth": "image"}
+    parameters = {**ORB, "mode": "rgbd", "sync": "exact", "sync_queue": 2}
+    with NodeProcess(tmp_path / "log.txt", parameters, remappings) as process:
+        process.wait_for_log("active: images from /exchanged/rgb")
+        diagnostics = probe.collect(DiagnosticArray, "/diagnostics")
+        images = probe.publisher(Image, "/exchanged/rgb")
+        depths = probe.publisher(Image, "/exchanged/image")
+        image, depth = gray_message(textured(3)), depth_message(np.ones((240, 320), np.float32), "32FC1")
+        seconds = itertools.count(1)
+
+        def send() -> None:
+            for _ in range(20):
+                image.header.stamp.sec = depth.header.stamp.sec = next(seconds)
+                image.header.stamp.nanosec, depth.header.stamp.nanosec = 0, 1000
+                images.publish(image)
+                depths.publish(depth)
+
+        sentence = "no frame is complete: no image and depth image have equal stamps; sync: approximate takes those"
+        probe.wait_for(lambda: sentence in process.log, sentence, meanwhile=send)
+        statuses = [status for message in diagnostics for status in message.status if "exchanged" in status.name]
+        assert any(sentence in status.message for status in statuses)
 
 
 def test_several_cameras_share_the_node(tmp_path: Path, probe: Probe, room: tuple[Any, Frame], orb: Extractor) -> None:

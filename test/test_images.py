@@ -280,10 +280,14 @@ def test_compressed_labels_keep_their_numbers() -> None:
         compressed_to_labels(compressed("png", smooth_colour()))
 
 
-def test_zeros_behind_a_compressed_image_are_no_fault() -> None:
+@pytest.mark.parametrize("zeros", [1, 1000, *range(4090, 4100), 100_000])
+def test_zeros_behind_a_compressed_image_are_no_fault(zeros: int) -> None:
     message = compressed("jpg", smooth_colour())
-    padded = CompressedImage(format="jpeg", data=bytes(message.data) + bytes(1000))
+    padded = CompressedImage(format="jpeg", data=bytes(message.data) + bytes(zeros))
     np.testing.assert_array_equal(compressed_to_gray(padded), compressed_to_gray(message))
+    cut_off = CompressedImage(format="jpeg", data=bytes(message.data)[:-200] + bytes(zeros))
+    with pytest.raises(ImageError, match="before its end mark"):
+        compressed_to_gray(cut_off)
 
 
 def test_an_orientation_tag_does_not_turn_the_image() -> None:

@@ -101,6 +101,8 @@ def test_masks_are_read_from_files(tmp_path: Path) -> None:
     mask = random_mask(1) * 100
     cv2.imwrite(str(tmp_path / "mask.png"), mask)
     np.testing.assert_array_equal(load_mask(tmp_path / "mask.png"), mask)
+    cv2.imwrite(str(tmp_path / "deep.png"), mask.astype(np.uint16))
+    np.testing.assert_array_equal(load_mask(tmp_path / "deep.png") > 0, mask > 0)
     with pytest.raises(MaskError, match="cannot read"):
         load_mask(tmp_path / "missing.png")
     (tmp_path / "text.png").write_text("no image")

@@ -16,7 +16,7 @@ from sensor_msgs.msg import CameraInfo
 
 from gcnv2_ros.camera import Camera, CameraError
 from gcnv2_ros.features import Features
-from gcnv2_ros.ros.calibration import Calibration, stereo_geometry
+from gcnv2_ros.ros.calibration import Calibration, View, stereo_geometry
 from gcnv2_ros.ros.diagnostics import diagnostic_array, diagnostic_status
 from gcnv2_ros.ros.reporting import Throttle
 from gcnv2_ros.ros.statistics import WINDOW_SECONDS, Statistics
@@ -183,6 +183,7 @@ def status_of(statistics: Statistics, state: str = "active", timeout: float = 5.
         snapshot=statistics.snapshot(),
         topic="/front/image",
         image_timeout=timeout,
+        unmatched="no image and depth image have equal stamps",
     )
     array = diagnostic_array(Time(sec=7), [status])
     assert array.header.stamp.sec == 7
@@ -224,6 +225,40 @@ def test_diagnostics_tell_working_from_troubled_from_failing() -> None:
     assert status_of(statistics, state="inactive").level == DiagnosticStatus.OK
 
 
+def test_diagnostics_tell_frames_without_depth_from_lost_ones() -> None:
+    statistics = Statistics(Clock())
+    statistics.count_received(100.0)
+    statistics.count_processed(100.0, 12)
+    statistics.note_error("there is no calibration", cost_frame=False)
+    status = status_of(statistics)
+    assert (status.level, status.message) == (
+        DiagnosticStatus.WARN,
+        "some frames are incomplete: there is no calibration",
+    )
+
+
+def test_diagnostics_tell_of_frames_none_of_which_is_complete() -> None:
+    statistics = Statistics(Clock())
+    for _ in range(3):
+        statistics.count_received(100.0)
+    assert status_of(statistics).level == DiagnosticStatus.OK
+    statistics.count_unmatched("image", 2)
+    status = status_of(statistics)
+    assert (status.level, status.message) == (
+        DiagnosticStatus.WARN,
+        "no frame is complete: no image and depth image have equal stamps",
+    )
+
+
+def test_only_a_lost_image_is_a_lost_frame() -> None:
+    statistics = Statistics(Clock())
+    statistics.count_lost("mask", 7)
+    statistics.count_lost("image", 2)
+    assert statistics.snapshot().dropped == {"lost in transport": 2}
+    values = {entry.key: entry.value for entry in status_of(statistics).values}
+    assert (values["messages lost: mask"], values["messages lost: image"]) == ("7", "2")
+
+
 def features_at(uv: list[list[float]], size: tuple[int, int] = (640, 480)) -> Features:
     """Features at some pixels of an image."""
     return Features(uv, np.zeros(len(uv)), np.zeros((len(uv), 32), np.uint8), size)
@@ -232,27 +267,27 @@ def features_at(uv: list[list[float]], size: tuple[int, int] = (640, 480)) -> Fe
 def test_the_calibration_follows_camera_info() -> None:
     calibration = Calibration()
     features = features_at([[319.5, 239.5], [100.0, 50.0]])
-    assert calibration.rays(features) is None
+    assert calibration.view.rays(features) is None
 
     message = CameraInfo(**Camera(640, 480, 500.0, 500.0, 319.5, 239.5).camera_info_fields())
     assert calibration.update(message)
     assert not calibration.update(message)
-    np.testing.assert_allclose(calibration.rays(features)[0], [0, 0, 1], atol=1e-6)
+    np.testing.assert_allclose(calibration.view.rays(features)[0], [0, 0, 1], atol=1e-6)
 
     changed = CameraInfo(**Camera(640, 480, 250.0, 500.0, 319.5, 239.5).camera_info_fields())
-    before = calibration.rays(features)
+    before = calibration.view.rays(features)
     assert calibration.update(changed)
-    np.testing.assert_allclose(calibration.rays(features)[1, 0], 2 * before[1, 0], rtol=1e-6)
+    np.testing.assert_allclose(calibration.view.rays(features)[1, 0], 2 * before[1, 0], rtol=1e-6)
 
     assert calibration.update(CameraInfo(width=640, height=480))
-    assert calibration.rays(features) is None
+    assert calibration.view.rays(features) is None
 
 
 def test_a_calibration_for_another_size_or_lens_gives_no_rays() -> None:
     calibration = Calibration()
     calibration.update(CameraInfo(**Camera(640, 480, 500.0, 500.0, 319.5, 239.5).camera_info_fields()))
     with pytest.raises(CameraError, match=r"320x240.*640x480"):
-        calibration.rays(features_at([[1.0, 1.0]], (320, 240)))
+        calibration.view.rays(features_at([[1.0, 1.0]], (320, 240)))
     unknown = CameraInfo(**Camera(640, 480, 500.0, 500.0, 319.5, 239.5).camera_info_fields())
     unknown.distortion_model = "thin_prism_of_my_own"
     with pytest.raises(CameraError, match="thin_prism_of_my_own"):
@@ -261,7 +296,25 @@ def test_a_calibration_for_another_size_or_lens_gives_no_rays() -> None:
     assert not calibration.update(unknown), "the same message is not tried again"
 
 
-def pair(cx: float = 320.0, cy: float = 240.0, fx: float = 500.0, baseline: float = 0.1) -> list[Calibration]:
+def test_a_frame_in_work_keeps_its_calibration_when_another_comes() -> None:
+    calibration = Calibration(rectified=True)
+    features = features_at([[100.0, 50.0]])
+    projections = [[[focal, 0, 320, 0], [0, focal, 240, 0], [0, 0, 1, 0]] for focal in (400.0, 500.0)]
+    first, second = (Camera(640, 480, 450.0, 450.0, 320.0, 240.0, projection=matrix) for matrix in projections)
+    calibration.update(CameraInfo(**first.camera_info_fields()))
+    view = calibration.view
+    before = view.rays(features)
+    calibration.update(CameraInfo(**second.camera_info_fields()))
+    np.testing.assert_array_equal(view.rays(features), before)
+    assert view.rectifier().camera.fx == 400.0
+    assert calibration.view.rectifier().camera.fx == 500.0
+    calibration.update(CameraInfo(width=640, height=480))
+    np.testing.assert_array_equal(view.rays(features), before)
+    with pytest.raises(CameraError, match="there is no calibration"):
+        calibration.view.rectifier()
+
+
+def pair(cx: float = 320.0, cy: float = 240.0, fx: float = 500.0, baseline: float = 0.1) -> list[View]:
     """Calibrations of a rectified pair, the right one's projection as given."""
     views = ((500.0, 320.0, 240.0, 0.0), (fx, cx, cy, baseline))
     calibrations = [Calibration(rectified=True), Calibration(rectified=True)]
@@ -269,13 +322,13 @@ def pair(cx: float = 320.0, cy: float = 240.0, fx: float = 500.0, baseline: floa
         projection = [[focal, 0, u, -focal * shift], [0, 500.0, v, 0], [0, 0, 1, 0]]
         camera = Camera(640, 480, 500.0, 500.0, 320.0, 240.0, projection=projection)
         assert calibration.update(CameraInfo(**camera.camera_info_fields()))
-    return calibrations
+    return [calibration.view for calibration in calibrations]
 
 
 def test_a_pair_gives_focal_length_and_baseline() -> None:
-    assert stereo_geometry(*pair()) == pytest.approx((500.0, 0.1))
+    assert stereo_geometry(*pair(), (640, 480)) == pytest.approx((500.0, 0.1))
     # What a file with few digits leaves.
-    assert stereo_geometry(*pair(cx=320.01)) == pytest.approx((500.0, 0.1))
+    assert stereo_geometry(*pair(cx=320.01), (640, 480)) == pytest.approx((500.0, 0.1))
 
 
 @pytest.mark.parametrize(
@@ -290,4 +343,9 @@ def test_a_pair_gives_focal_length_and_baseline() -> None:
 )
 def test_a_pair_that_would_give_wrong_depth_is_refused(values: dict[str, float], sentence: str) -> None:
     with pytest.raises(CameraError, match=sentence):
-        stereo_geometry(*pair(**values))
+        stereo_geometry(*pair(**values), (640, 480))
+
+
+def test_a_pair_of_images_that_the_calibration_is_not_for_has_no_depth() -> None:
+    with pytest.raises(CameraError, match=r"320x240 .* is for 640x480; depth is left out"):
+        stereo_geometry(*pair(), (320, 240))

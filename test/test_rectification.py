@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gcnv2_ros.camera import Camera, CameraError
+from gcnv2_ros.depth import DepthError
 from gcnv2_ros.rectification import Rectifier
 
 PROJECTION = [[90.0, 0, 80.0, 0], [0, 90.0, 60.0, 0], [0, 0, 1, 0]]
@@ -95,3 +96,5 @@ def test_what_cannot_be_rectified_is_refused() -> None:
         Rectifier(Camera(160, 120, 95.0, 96.0, 78.0, 61.0))
     with pytest.raises(CameraError, match=r"image is 100x90 pixels and its calibration is for 160x120"):
         Rectifier(camera()).image(np.zeros((90, 100), np.uint8))
+    with pytest.raises(DepthError, match=r"100x90 does not belong to an image of 160x120"):
+        Rectifier(camera()).depth(np.ones((90, 100), np.float32))

@@ -111,6 +111,18 @@ def test_approximate_takes_neighbours_within_the_slop_and_the_nearest_of_several
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_the_slop_itself_is_near_enough_and_without_one_equal_stamps_are(kind: Any) -> None:
+    sync = rig(kind, slop=0.01)
+    sync.add("depth", 100)
+    sync.add("image", 110)
+    assert sync.sets == [(110, 100)]
+    sync = rig(kind, slop=0.0)
+    sync.add("depth", 100, 200)
+    sync.add("image", 200, 300)
+    assert sync.sets == [(200, 200)]
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_set_of_three_spans_no_more_than_the_slop(kind: Any) -> None:
     sync = rig(kind, names=("image", "right", "mask"), slop=0.01)
     sync.add("right", 94)

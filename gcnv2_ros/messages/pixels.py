@@ -260,12 +260,20 @@ def _check_complete(data: NDArray[np.uint8]) -> None:
     if head == _PNG_START:
         complete = _png_is_complete(data)
     elif head.startswith(_JPEG_START):
-        # Some cameras send buffers of a fixed size, with zeros behind the image.
-        complete = data[-_TAIL_BYTES:].tobytes().rstrip(b"\0").endswith(_JPEG_END)
+        complete = _without_zeros(data).endswith(_JPEG_END)
     else:
         return
     if not complete:
         raise ImageError("truncated", f"the compressed image ends after {data.size} bytes, before its end mark")
+
+
+def _without_zeros(data: NDArray[np.uint8]) -> bytes:
+    """The last bytes of `data` but for the zeros behind: some cameras send buffers of a fixed size."""
+    end = data.size
+    while end > _TAIL_BYTES and not data[end - _TAIL_BYTES : end].any():
+        end -= _TAIL_BYTES
+    # The block before too, in case the end mark lies across two.
+    return data[max(0, end - 2 * _TAIL_BYTES) : end].tobytes().rstrip(b"\0")
 
 
 def _png_is_complete(data: NDArray[np.uint8]) -> bool:

@@ -20,35 +20,108 @@ if TYPE_CHECKING:
 _COLUMN_TOLERANCE = 0.05
 
 
+class View:
+    """The calibration that holds for a frame: that of the moment at which it was taken up.
+
+    It never changes; to be used from one thread.
+
+    Parameters
+    ----------
+    camera
+        The camera; None where there is none, or it is not calibrated.
+    rectified
+        Whether features are those of a rectified image, be it rectified before it came or in the node.
+    source
+        Where the calibration comes from, in words.
+    """
+
+    def __init__(self, camera: Camera | None, *, rectified: bool, source: str) -> None:
+        self.camera = camera
+        self._rectified = rectified
+        self._source = source
+        self._rectifier: Rectifier | None = None
+
+    def required(self) -> Camera:
+        """The camera.
+
+        Raises
+        ------
+        CameraError
+            If there is none.
+        """
+        if self.camera is None:
+            raise CameraError(f"there is no calibration: no camera_info has come, or {self._source} is uncalibrated")
+        return self.camera
+
+    def rectifier(self) -> Rectifier:
+        """What rectifies the images of this camera, made once.
+
+        Raises
+        ------
+        CameraError
+            If there is no calibration, or one without a projection.
+        """
+        if self._rectifier is None:
+            self._rectifier = Rectifier(self.required())
+        return self._rectifier
+
+    def of_size(self, size: tuple[int, int], left_out: str) -> Camera:
+        """The camera, of images of `size` (width, height); `left_out` says what there is not otherwise.
+
+        Raises
+        ------
+        CameraError
+            If there is none, or it is for images of another size.
+        """
+        camera = self.required()
+        if (camera.width, camera.height) != size:
+            raise CameraError(
+                f"the images are {size[0]}x{size[1]} pixels and {self._source} is for {camera.width}x{camera.height}; "
+                f"{left_out} left out"
+            )
+        return camera
+
+    def rays(self, features: Features) -> NDArray[np.float32] | None:
+        """Viewing rays (N, 3) of the keypoints, z = 1; None without calibration.
+
+        Raises
+        ------
+        CameraError
+            If the calibration is for images of another size, or has no projection where the image is rectified.
+        """
+        if self.camera is None:
+            return None
+        camera = self.of_size(features.image_size, "viewing rays are")
+        return (camera.rectified() if self._rectified else camera).rays(features.uv)
+
+
 class Calibration:
     """The latest usable calibration of one camera.
 
-    `update` may be called from another thread than the rest.
+    `update` may be called from another thread than that which takes up the `view`.
 
     Parameters
     ----------
     rectified
-        Whether features are those of a rectified image, be it rectified before it came or in the node.
+        See `View`.
     """
 
     def __init__(self, *, rectified: bool = False) -> None:
         self._rectified = rectified
         self._content: tuple[Any, ...] | None = None
-        self._camera: Camera | None = None
-        self._rectifier: Rectifier | None = None
-        self._file: str | None = None
+        self._view = View(None, rectified=rectified, source="camera_info")
         # So that the first frame does not wait for it.
         distortion.compiled()
 
     @property
-    def camera(self) -> Camera | None:
-        """The camera; None before the first message, and while camera_info says that it is not calibrated."""
-        return self._camera
+    def view(self) -> View:
+        """What holds now; for a frame it is taken up once, so that all of it is seen by one camera."""
+        return self._view
 
     @property
-    def source(self) -> str:
-        """Where the calibration comes from, in words."""
-        return f"the calibration file {self._file}" if self._file else "camera_info"
+    def camera(self) -> Camera | None:
+        """The camera; None before the first message, and while camera_info says that it is not calibrated."""
+        return self._view.camera
 
     def load(self, path: str) -> None:
         """Read the calibration from a file.
@@ -58,8 +131,7 @@ class Calibration:
         CameraError
             If the file is no calibration.
         """
-        self._camera = Camera.from_yaml(path)
-        self._file = path
+        self._view = View(Camera.from_yaml(path), rectified=self._rectified, source=f"the calibration file {path}")
 
     def update(self, message: CameraInfo) -> bool:
         """Take over a camera_info message; returns whether it differs from the one before.
@@ -80,64 +152,23 @@ class Calibration:
         if content == self._content:
             return False
         self._content = content
-        self._camera = None
-        self._camera = Camera.from_camera_info(message)
+        camera = None
+        try:
+            camera = Camera.from_camera_info(message)
+        finally:
+            self._view = View(camera, rectified=self._rectified, source="camera_info")
         return True
 
-    def required(self) -> Camera:
-        """The camera.
 
-        Raises
-        ------
-        CameraError
-            If there is none.
-        """
-        camera = self._camera
-        if camera is None:
-            raise CameraError(f"there is no calibration: no camera_info has come, or {self.source} is uncalibrated")
-        return camera
-
-    def rectifier(self) -> Rectifier:
-        """What rectifies the images of this camera; made anew when the calibration has changed.
-
-        Raises
-        ------
-        CameraError
-            If there is no calibration, or one without a projection.
-        """
-        camera = self.required()
-        if self._rectifier is None or self._rectifier.source is not camera:
-            self._rectifier = Rectifier(camera)
-        return self._rectifier
-
-    def rays(self, features: Features) -> NDArray[np.float32] | None:
-        """Viewing rays (N, 3) of the keypoints, z = 1; None without calibration.
-
-        Raises
-        ------
-        CameraError
-            If the calibration is for images of another size, or has no projection where the image is rectified.
-        """
-        camera = self._camera
-        if camera is None:
-            return None
-        if (camera.width, camera.height) != features.image_size:
-            raise CameraError(
-                f"the images are {features.image_size[0]}x{features.image_size[1]} pixels and {self.source} is for "
-                f"{camera.width}x{camera.height}; viewing rays are left out"
-            )
-        return (camera.rectified() if self._rectified else camera).rays(features.uv)
-
-
-def stereo_geometry(left: Calibration, right: Calibration) -> tuple[float, float]:
-    """Focal length in pixels and baseline in metres of a rectified pair.
+def stereo_geometry(left: View, right: View, image_size: tuple[int, int]) -> tuple[float, float]:
+    """Focal length in pixels and baseline in metres of a rectified pair, whose images are of `image_size`.
 
     Raises
     ------
     CameraError
-        If a calibration is missing, or the two are not those of a rectified pair.
+        If a calibration is missing or for images of another size, or the two are not those of a rectified pair.
     """
-    cameras = left.required(), right.required()
+    cameras = [view.of_size(image_size, "depth is") for view in (left, right)]
     left_view, right_view = (camera.rectified() for camera in cameras)
     if not np.allclose([left_view.fy, left_view.cy], [right_view.fy, right_view.cy], rtol=1e-3, atol=0.5):
         raise CameraError(

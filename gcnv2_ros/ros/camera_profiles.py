@@ -25,10 +25,11 @@ CHECKS = ("run here on the data set", "from the driver's documentation", "from t
 """What a profile may rest on."""
 
 TOPICS = ("image", "camera_info", "depth", "right/image", "right/camera_info", "mask", "imu")
-"""Relative topics of the node that a profile may remap; in the mode multi also NAME/image and NAME/camera_info."""
+"""Relative topics of the node that a profile may remap; in the mode multi also NAME/image, NAME/camera_info
+and NAME/mask."""
 
 _KEYS = ("description", "remappings", "parameters", "checked")
-_TOPIC = re.compile(r"[~/]?[A-Za-z_][A-Za-z0-9_]*(/[A-Za-z_][A-Za-z0-9_]*)*")
+_TOPIC = re.compile(r"(~/|/)?[A-Za-z_][A-Za-z0-9_]*(/[A-Za-z_][A-Za-z0-9_]*)*")
 _SPECS = {spec.name: spec for spec in PARAMETERS}
 
 

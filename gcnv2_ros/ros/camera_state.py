@@ -31,6 +31,8 @@ class CameraState:
         Where its frames are counted and its faults are told.
     calibration, right_calibration
         Those of the camera and, in the mode stereo, of the right one.
+    unmatched
+        Why its messages may find no partners, in words.
     """
 
     index: int
@@ -40,6 +42,7 @@ class CameraState:
     reporter: Reporter
     calibration: Calibration
     right_calibration: Calibration
+    unmatched: str
 
 
 @dataclass(frozen=True)
@@ -72,15 +75,27 @@ def create_cameras(node: Node, options: FrontendOptions) -> tuple[CameraState, .
             CameraState(
                 index=index,
                 topics=topics,
-                # As image_transport has it: the base topic is remapped, the transport's name is appended to the result.
-                image_topic=node.resolve_topic_name(topics.images[0].base) + topics.images[0].suffix,
+                image_topic=node.resolve_topic_name(topics.images[0].name(node)),
                 statistics=statistics,
                 reporter=Reporter(node.get_logger(), statistics),
                 calibration=Calibration(rectified=rectified),
                 right_calibration=Calibration(rectified=rectified),
+                unmatched=_unmatched(topics, options),
             )
         )
     return tuple(cameras)
+
+
+def _unmatched(topics: CameraTopics, options: FrontendOptions) -> str:
+    """Why the messages of a frame may find no partners."""
+    *others, last = [topic.words for topic in topics.images if topic.synchronized]
+    sync = options.synchronization
+    if sync.method == "exact":
+        condition, advice = "equal stamps", "sync: approximate takes those that are near"
+    else:
+        condition = f"stamps within {sync.slop:g} s"
+        advice = "a larger sync_slop takes those that are further apart"
+    return f"no {', '.join(others)} and {last} have {condition}; {advice}"
 
 
 def for_camera(template: str, name: str) -> str:

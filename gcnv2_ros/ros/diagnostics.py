@@ -32,6 +32,7 @@ def diagnostic_status(
     snapshot: Snapshot,
     topic: str,
     image_timeout: float,
+    unmatched: str,
     tracks: TrackStatistics | None = None,
 ) -> DiagnosticStatus:
     """The status of one camera.
@@ -50,10 +51,12 @@ def diagnostic_status(
         Name of the image topic.
     image_timeout
         Seconds without an image that deserve a warning; 0: none do.
+    unmatched
+        Why messages may find no partners, in words.
     tracks
         What became of the latest frame's keypoints; None without tracking.
     """
-    level, message = _summary(state, snapshot, topic, image_timeout)
+    level, message = _summary(state, snapshot, topic, image_timeout, unmatched)
     values = {
         "state": state,
         "image topic": topic,
@@ -66,6 +69,7 @@ def diagnostic_status(
         "frames dropped": str(snapshot.dropped_total),
         **{f"frames dropped: {cause}": str(count) for cause, count in sorted(snapshot.dropped.items())},
         **{f"messages unmatched: {role}": str(count) for role, count in sorted(snapshot.unmatched.items())},
+        **{f"messages lost: {role}": str(count) for role, count in sorted(snapshot.lost.items())},
         "keypoints": "" if snapshot.keypoints is None else str(snapshot.keypoints),
         **_tracks(tracks),
         "model": info.model if info else "",
@@ -95,7 +99,7 @@ def _tracks(tracks: TrackStatistics | None) -> dict[str, str]:
     }
 
 
-def _summary(state: str, snapshot: Snapshot, topic: str, image_timeout: float) -> tuple[bytes, str]:
+def _summary(state: str, snapshot: Snapshot, topic: str, image_timeout: float, unmatched: str) -> tuple[bytes, str]:
     if state != "active":
         return DiagnosticStatus.OK, state
     if image_timeout and snapshot.silence > image_timeout:
@@ -103,7 +107,10 @@ def _summary(state: str, snapshot: Snapshot, topic: str, image_timeout: float) -
     if snapshot.last_error_age < WINDOW_SECONDS:
         if snapshot.output_rate == 0.0:
             return DiagnosticStatus.ERROR, f"no frame can be processed: {snapshot.last_error}"
-        return DiagnosticStatus.WARN, f"some frames cannot be processed: {snapshot.last_error}"
+        what = "cannot be processed" if snapshot.last_error_cost_frame else "are incomplete"
+        return DiagnosticStatus.WARN, f"some frames {what}: {snapshot.last_error}"
+    if snapshot.input_rate > 0.0 and snapshot.output_rate == 0.0 and snapshot.unmatched:
+        return DiagnosticStatus.WARN, f"no frame is complete: {unmatched}"
     return DiagnosticStatus.OK, f"{snapshot.output_rate:.1f} of {snapshot.input_rate:.1f} frames/s"
 
 

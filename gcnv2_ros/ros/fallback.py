@@ -48,6 +48,7 @@ class FallbackExtractor:
         on_fallback: Callable[[str], None],
     ) -> None:
         self._options = options
+        self._decode = decode
         self._create = create
         self._on_fallback = on_fallback
         self._fell_back = False
@@ -56,7 +57,7 @@ class FallbackExtractor:
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
-            self._fall_back(decode, error)
+            self._fall_back(error)
         # The first run of a network is slow and shows what a device cannot do: better now than at the first frame.
         width, height = options.input_size or _WARM_UP_SIZE
         self.extract_batch([np.zeros((height, width), np.uint8)], masks=[None], rolls=[0.0])
@@ -68,6 +69,7 @@ class FallbackExtractor:
 
     def set_decode_options(self, decode: DecodeOptions) -> None:
         """Change how keypoints are chosen, from the next frame on."""
+        self._decode = decode
         self._extractor.decode_options = decode
 
     def extract_batch(
@@ -84,18 +86,20 @@ class FallbackExtractor:
             if self._fell_back or not is_out_of_memory(error):
                 raise
             self._extractor.close()
-            self._fall_back(self._extractor.decode_options, error)
+            self._fall_back(error)
         return self._extractor.extract_batch(grays, masks=masks, rolls=rolls)
 
     def close(self) -> None:
         """Free the model."""
         self._extractor.close()
 
-    def _fall_back(self, decode: DecodeOptions, error: Exception) -> None:
+    def _fall_back(self, error: Exception) -> None:
         self._fell_back = True
         # A precision or an engine that was chosen for the device may not exist on the CPU.
         on_cpu = dataclasses.replace(self._options, device="cpu", precision="auto", runtime="auto")
-        self._extractor = self._create(on_cpu, decode)
+        self._extractor = self._create(on_cpu, self._decode)
+        # They may have changed while it was built.
+        self._extractor.decode_options = self._decode
         reason = str(error).partition("\n")[0]
         self._on_fallback(
             f"the device {self._options.device!r} is out of memory, so the node goes on with the CPU, which is slower, "

@@ -18,7 +18,7 @@ from ..masks import keep_mask, load_mask
 from ..messages.depth import depth_from_compressed, depth_from_image
 from ..messages.pixels import PICTURE_ENCODINGS
 from ..stereo import StereoError, match_stereo
-from .calibration import Calibration, stereo_geometry
+from .calibration import View, stereo_geometry
 from .camera_state import CameraState, Frame, for_camera
 from .images import (
     compressed_to_bgr,
@@ -40,6 +40,8 @@ class DecodedFrame:
     ----------
     frame
         The messages.
+    views
+        The calibrations that hold for it, the camera's own first, and in the mode stereo that of the right one.
     grays
         uint8 (H, W): the image, and in the mode stereo the right one.
     masks
@@ -49,6 +51,7 @@ class DecodedFrame:
     """
 
     frame: Frame
+    views: tuple[View, ...]
     grays: tuple[NDArray[np.uint8], ...]
     masks: tuple[NDArray[np.uint8] | None, ...]
     depth: NDArray[np.float32] | None
@@ -91,17 +94,18 @@ class FrameDecoder:
         CameraError
             If images are to be rectified and there is no calibration that fits.
         """
-        roles = [role for role in ("image", "right") if role in frame.messages]
-        grays, masks = zip(*(self._picture(role, frame, options) for role in roles))
+        calibrations = {"image": self._camera.calibration, "right": self._camera.right_calibration}
+        views = {role: calibration.view for role, calibration in calibrations.items() if role in frame.messages}
+        grays, masks = zip(*(self._picture(role, frame, view, options) for role, view in views.items()))
         depth = None
         if "depth" in frame.messages:
             try:
                 depth = depth_of(frame.messages["depth"])
+                depth = views["image"].rectifier().depth(depth) if options.rectify else depth
             except GCNv2Error as error:
+                depth = None
                 self._camera.reporter.degraded("a frame has no depth", error)
-            else:
-                depth = self._camera.calibration.rectifier().depth(depth) if options.rectify else depth
-        return DecodedFrame(frame, grays, masks, depth)
+        return DecodedFrame(frame, tuple(views.values()), grays, masks, depth)
 
     def complete(
         self, decoded: DecodedFrame, features: Features, right: Features | None, options: FrontendOptions
@@ -109,7 +113,8 @@ class FrameDecoder:
         """The features with `depth` and `right_u` filled where the mode gives them; otherwise as they are."""
         try:
             if right is not None:
-                focal, baseline = stereo_geometry(self._camera.calibration, self._camera.right_calibration)
+                left_view, right_view = decoded.views
+                focal, baseline = stereo_geometry(left_view, right_view, features.image_size)
                 return match_stereo(
                     features,
                     right,
@@ -132,10 +137,10 @@ class FrameDecoder:
             return decoded.grays[0]
         decode: Any = compressed_to_bgr if isinstance(message, CompressedImage) else image_to_bgr
         image = decode(message, self._stretches["image"])
-        return self._camera.calibration.rectifier().image(image) if options.rectify else image
+        return decoded.views[0].rectifier().image(image) if options.rectify else image
 
     def _picture(
-        self, role: str, frame: Frame, options: FrontendOptions
+        self, role: str, frame: Frame, view: View, options: FrontendOptions
     ) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None]:
         message = frame.messages[role]
         decode: Any = compressed_to_gray if isinstance(message, CompressedImage) else image_to_gray
@@ -145,7 +150,7 @@ class FrameDecoder:
         mask = keep_mask(size, static=self._static_masks[role], dynamic=dynamic, options=options.masks)
         if not options.rectify:
             return gray, mask
-        rectifier = self._calibration(role).rectifier()
+        rectifier = view.rectifier()
         return rectifier.image(gray), rectifier.mask(mask)
 
     def _dynamic_mask(self, frame: Frame) -> NDArray | None:
@@ -157,9 +162,6 @@ class FrameDecoder:
         except GCNv2Error as error:
             self._camera.reporter.degraded("a frame is not masked", error)
             return None
-
-    def _calibration(self, role: str) -> Calibration:
-        return self._camera.right_calibration if role == "right" else self._camera.calibration
 
 
 def depth_of(message: Any) -> NDArray[np.float32]:

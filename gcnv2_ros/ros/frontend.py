@@ -206,7 +206,7 @@ class FrontendNode(LifecycleNode):
         return SetParametersResult(successful=True)
 
     def _report(self) -> None:
-        """Publish diagnostics, look for latched calibrations, and say in the log which topics are silent."""
+        """Publish diagnostics, look for latched calibrations, and say in the log what is amiss with the topics."""
         name = self.get_fully_qualified_name()
         timeout = self._options.image_timeout
         statuses = [
@@ -217,6 +217,7 @@ class FrontendNode(LifecycleNode):
                 snapshot=camera.statistics.snapshot(),
                 topic=camera.image_topic,
                 image_timeout=timeout,
+                unmatched=camera.unmatched,
                 tracks=self._pipeline.track_statistics(camera.index) if self._pipeline else None,
             )
             for camera in self._cameras
@@ -224,6 +225,7 @@ class FrontendNode(LifecycleNode):
         self._diagnostics.publish(diagnostic_array(self.get_clock().now().to_msg(), statuses))
         for inputs in self._inputs:
             inputs.subscribe_to_latched()
+            inputs.report_unmatched()
             if timeout:
                 inputs.report_silence(timeout)
 

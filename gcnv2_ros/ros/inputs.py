@@ -20,7 +20,7 @@ from .synchronization import Synchronizer, create_synchronizer
 from .topics import ImageTopic
 
 _CAMERA_INFO_DEPTH = 5
-_WORDS = {"image": "image", "right": "right image", "depth": "depth image", "mask": "mask"}
+_UNMATCHED_IN_A_ROW = 10
 
 
 @dataclass
@@ -59,7 +59,8 @@ class CameraInputs:
         self._latest_mask: Any = None
         self._watched: dict[str, _Watched] = {}
         self._subscriptions: list[Any] = []
-        self._unlatched: dict[str, tuple[Calibration, Callable[[CameraInfo], None]]] = {}
+        self._unlatched: dict[str, Callable[[CameraInfo], None]] = {}
+        self._given_up = 0
         qos = volatile_qos(options.subscribe_reliability, options.subscribe_depth)
         for topic in camera.topics.images:
             self._subscribe_to_images(topic, qos)
@@ -87,10 +88,8 @@ class CameraInputs:
 
         Only where somebody latches them: all other publishers would warn of a subscription that does not fit.
         """
-        for topic, (calibration, received) in list(self._unlatched.items()):
-            if calibration.camera is not None:
-                del self._unlatched[topic]
-            elif is_latched(self._node, topic):
+        for topic, received in list(self._unlatched.items()):
+            if is_latched(self._node, topic):
                 del self._unlatched[topic]
                 self._subscriptions.append(self._node.create_subscription(CameraInfo, topic, received, LATCHED))
 
@@ -108,25 +107,36 @@ class CameraInputs:
                 f"no {watched.words} on {watched.topic} for {silence:.0f} s: {reason}",
             )
 
+    def report_unmatched(self) -> None:
+        """Say in the log that messages come and no frame is complete, if that is so for a while."""
+        if self._given_up >= _UNMATCHED_IN_A_ROW:
+            self._camera.reporter.warn("unmatched", f"no frame is complete: {self._camera.unmatched}")
+
     def _create_synchronizer(self, options: FrontendOptions) -> Synchronizer | None:
         roles = [topic.role for topic in self._camera.topics.images if topic.synchronized]
         if len(roles) == 1:
             return None
 
         def deliver(messages: tuple[Any, ...]) -> None:
+            self._given_up = 0
             self._deliver(dict(zip(roles, messages)))
 
-        return create_synchronizer(roles, options.synchronization, deliver, self._camera.statistics.count_unmatched)
+        def unmatched(role: str, count: int) -> None:
+            self._given_up += count
+            self._camera.statistics.count_unmatched(role, count)
+
+        return create_synchronizer(roles, options.synchronization, deliver, unmatched)
 
     def _subscribe_to_images(self, topic: ImageTopic, qos: QoSProfile) -> None:
-        full = self._node.resolve_topic_name(topic.base) + topic.suffix
+        name = topic.name(self._node)
+        full = self._node.resolve_topic_name(name)
         role = topic.role
 
         def received(message: Any) -> None:
             self._on_image(role, message)
 
         def lost(count: int) -> None:
-            self._camera.statistics.count_dropped("lost in transport", count)
+            self._camera.statistics.count_lost(role, count)
 
         def incompatible(policy: str) -> None:
             who = describe_publishers(self._node, full, topic.type_name, qos)
@@ -136,9 +146,9 @@ class CameraInputs:
             )
 
         self._subscriptions.append(
-            create_counting_subscription(self._node, topic.message_type, full, received, qos, lost, incompatible)
+            create_counting_subscription(self._node, topic.message_type, name, received, qos, lost, incompatible)
         )
-        self._watch(role, _WORDS[role], full, topic.type_name, qos)
+        self._watch(role, topic.words, full, topic.type_name, qos)
 
     def _subscribe_to_calibration(self, words: str, topic: str | None, calibration: Calibration, needed: bool) -> None:
         if topic is None:
@@ -147,18 +157,23 @@ class CameraInputs:
         full = self._node.resolve_topic_name(topic)
         watched = self._watch(words, words, full, "sensor_msgs/msg/CameraInfo", qos) if needed else None
 
-        def received(message: CameraInfo) -> None:
+        def take_over(message: CameraInfo) -> None:
             if watched is not None:
                 watched.latest = self._camera.statistics.now()
             self._on_camera_info(full, message, calibration)
 
+        def received(message: CameraInfo) -> None:
+            # Where it comes again and again there is nothing to fetch.
+            self._unlatched.pop(full, None)
+            take_over(message)
+
         def received_latched(message: CameraInfo) -> None:
             # It holds until there is another one: from now on silence is no fault.
             self._watched.pop(words, None)
-            received(message)
+            take_over(message)
 
         self._subscriptions.append(self._node.create_subscription(CameraInfo, topic, received, qos))
-        self._unlatched[full] = (calibration, received_latched)
+        self._unlatched[full] = received_latched
 
     def _watch(self, key: str, words: str, topic: str, type_name: str, qos: QoSProfile) -> _Watched:
         watched = _Watched(words, topic, type_name, qos, self._camera.statistics.now())

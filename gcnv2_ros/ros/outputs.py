@@ -13,7 +13,7 @@ from sensor_msgs.msg import Image, PointCloud2
 
 from ..camera import CameraError
 from ..features import Features
-from .calibration import Calibration
+from .calibration import View
 from .camera_state import CameraState
 from .debug_image import debug_image
 from .features_msg import encode_features
@@ -63,9 +63,9 @@ class CameraOutputs:
     def publish(self, decoded: DecodedFrame, features: Features, right: Features | None) -> NDArray[np.float32] | None:
         """Publish the features; returns their viewing rays, or None without calibration."""
         messages = decoded.frame.messages
-        rays = self._rays(self._camera.calibration, features)
+        rays = self._rays(decoded.views[0], features)
         if right is not None:
-            right_rays = self._rays(self._camera.right_calibration, right)
+            right_rays = self._rays(decoded.views[1], right)
             self._right_features.publish(encode_features(right, messages["right"].header, right_rays))
         self._features.publish(encode_features(features, messages["image"].header, rays))
         self._camera.statistics.count_processed(decoded.frame.received_at, len(features))
@@ -101,9 +101,9 @@ class CameraOutputs:
             self._latest_debug_image = now
             self._debug.publish(debug_image(decoded.grays[0], features, header))
 
-    def _rays(self, calibration: Calibration, features: Features) -> NDArray[np.float32] | None:
+    def _rays(self, view: View, features: Features) -> NDArray[np.float32] | None:
         try:
-            return calibration.rays(features)
+            return view.rays(features)
         except CameraError as error:
             self._camera.reporter.warn(f"rays: {error}", str(error))
             return None

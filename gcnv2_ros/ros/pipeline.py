@@ -19,7 +19,7 @@ from ..extraction import ModelInfo
 from ..features import Features
 from ..tracking import TrackStatistics
 from .backend_outputs import BackendOutputs
-from .calibration import Calibration
+from .calibration import View
 from .camera_state import CameraState, Frame, for_camera
 from .fallback import ExtractorFactory, FallbackExtractor
 from .features_msg import describe_schema
@@ -113,7 +113,8 @@ class Pipeline:
         decoded = []
         for frame in frames:
             try:
-                decoded.append((self._decoders[frame.camera].decode(frame, options), self._roll(frame)))
+                entry = self._decoders[frame.camera].decode(frame, options)
+                decoded.append((entry, self._roll(entry)))
             except Exception as error:
                 self.failed([frame], error)
         for entry, features in self._extracted(decoded):
@@ -171,13 +172,18 @@ class Pipeline:
         completed = decoder.complete(decoded, followed, right, options)
         rays = outputs.publish(decoded, completed, right)
         self._publish_for_backends(decoded, completed, rays)
-        outputs.publish_views(
-            decoded,
-            completed,
-            rays,
-            appearance=lambda: decoder.appearance(decoded, options),
-            debug_image_rate=options.debug_image_rate,
-        )
+        try:
+            outputs.publish_views(
+                decoded,
+                completed,
+                rays,
+                appearance=lambda: decoder.appearance(decoded, options),
+                debug_image_rate=options.debug_image_rate,
+            )
+        except Exception as error:
+            # The features are out, so that the frame is not lost; and a ROS that is shut down is no fault of it.
+            if self._node.context.ok():
+                self._cameras[camera].reporter.degraded("points or the debug image are not published", error)
 
     def _backend_outputs(self, camera: CameraState) -> BackendOutputs:
         options = self._options
@@ -200,26 +206,25 @@ class Pipeline:
                 features,
                 rays,
                 decoded.frame.messages,
-                camera=self._view(camera.calibration),
-                right_camera=self._view(camera.right_calibration),
+                camera=self._seen_by(decoded.views[0]),
+                right_camera=self._seen_by(decoded.views[1]) if len(decoded.views) > 1 else None,
             )
         except GCNv2Error as error:
             camera.reporter.degraded("a frame is not published for the backends", error)
 
-    def _view(self, calibration: Calibration) -> Camera | None:
+    def _seen_by(self, view: View) -> Camera | None:
         """The camera of the images that features are of."""
-        camera = calibration.camera
+        camera = view.camera
         return camera.rectified() if self._options.rectify and camera is not None else camera
 
-    def _roll(self, frame: Frame) -> float:
+    def _roll(self, decoded: DecodedFrame) -> float:
         if self._roll_source is None:
             return 0.0
-        camera = self._cameras[frame.camera]
-        rectification = None
-        if self._options.rectify and camera.calibration.camera is not None:
-            rectification = camera.calibration.camera.rectification
+        camera = self._cameras[decoded.frame.camera]
+        calibrated = decoded.views[0].camera
+        rectification = calibrated.rectification if self._options.rectify and calibrated is not None else None
         try:
-            return self._roll_source.roll(frame.camera, frame.messages["image"], rectification)
+            return self._roll_source.roll(camera.index, decoded.frame.messages["image"], rectification)
         except GCNv2Error as error:
             camera.reporter.warn("no gravity", f"an image from {camera.image_topic} is not turned upright: {error}")
             return 0.0

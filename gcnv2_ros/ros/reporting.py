@@ -86,7 +86,7 @@ class Reporter:
 
     def degraded(self, what: str, error: Exception) -> None:
         """Log, and remember, that a frame is published without something that belongs to it."""
-        self._statistics.note_error(_sentence(error))
+        self._statistics.note_error(_sentence(error), cost_frame=False)
         self.warn(f"{what}: {_kind(error)}", f"{what}: {_explanation(error)}")
 
 

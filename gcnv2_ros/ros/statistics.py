@@ -40,9 +40,11 @@ class Snapshot:
         The latest error's sentence; empty without one.
     last_error_age
         Seconds since that error; infinite without one.
-    unmatched
-        Messages by topic role that found no partners, since the node was activated. Those of the role ``image`` are
-        among the dropped frames too.
+    last_error_cost_frame
+        Whether that error cost a frame, and not only something that belongs to one.
+    unmatched, lost
+        Messages by topic role that found no partners, or that the middleware lost, since the node was activated. Those
+        of the role ``image`` are among the dropped frames too.
     """
 
     received: int
@@ -56,7 +58,9 @@ class Snapshot:
     silence: float
     last_error: str
     last_error_age: float
+    last_error_cost_frame: bool = True
     unmatched: dict[str, int] = field(default_factory=dict)
+    lost: dict[str, int] = field(default_factory=dict)
 
     @property
     def dropped_total(self) -> int:
@@ -85,6 +89,7 @@ class Statistics:
             self._received = self._processed = 0
             self._dropped: Counter[str] = Counter()
             self._unmatched: Counter[str] = Counter()
+            self._lost: Counter[str] = Counter()
             self._arrivals: deque[float] = deque()
             self._departures: deque[float] = deque()
             self._latencies: deque[tuple[float, float]] = deque(maxlen=_LATENCY_SAMPLES)
@@ -92,6 +97,7 @@ class Statistics:
             self._last_arrival = self._start
             self._last_error = ""
             self._last_error_time = -float("inf")
+            self._last_error_cost_frame = False
 
     def now(self) -> float:
         """The clock's time."""
@@ -118,6 +124,13 @@ class Statistics:
         with self._lock:
             self._dropped[cause] += count
 
+    def count_lost(self, role: str, count: int) -> None:
+        """The middleware lost so many messages; without its image there is no frame."""
+        with self._lock:
+            self._lost[role] += count
+            if role == "image":
+                self._dropped["lost in transport"] += count
+
     def count_unmatched(self, role: str, count: int) -> None:
         """So many messages found no partners; without its image there is no frame."""
         with self._lock:
@@ -125,10 +138,11 @@ class Statistics:
             if role == "image":
                 self._dropped["unmatched"] += count
 
-    def note_error(self, sentence: str) -> None:
-        """Remember the latest error."""
+    def note_error(self, sentence: str, *, cost_frame: bool = True) -> None:
+        """Remember the latest error, and whether it cost a frame or only something that belongs to one."""
         with self._lock:
             self._last_error, self._last_error_time = sentence, self._clock()
+            self._last_error_cost_frame = cost_frame
 
     def snapshot(self) -> Snapshot:
         """The counts as they stand."""
@@ -155,5 +169,7 @@ class Statistics:
                 now - self._last_arrival,
                 self._last_error,
                 now - self._last_error_time,
+                self._last_error_cost_frame,
                 dict(self._unmatched),
+                dict(self._lost),
             )

@@ -21,6 +21,8 @@ from ..errors import GCNv2Error
 JUMP_NS = 1_000_000_000
 """A stamp that lies so much before the latest one of its input is that of a clock that has jumped back."""
 
+_NANOSECOND = 1e-9
+
 OnSet = Callable[[tuple[Any, ...]], None]
 OnUnmatched = Callable[[str, int], None]
 
@@ -185,10 +187,12 @@ class MessageFiltersSynchronizer(Synchronizer):
         import message_filters
 
         self._filters = [message_filters.SimpleFilter() for _ in names]
-        if options.method == "exact":
+        if options.method == "exact" or options.slop == 0.0:
             self._synchronizer = message_filters.TimeSynchronizer(self._filters, options.queue)
         else:
-            self._synchronizer = message_filters.ApproximateTimeSynchronizer(self._filters, options.queue, options.slop)
+            # It takes only sets that span less than what it is given.
+            slop = options.slop + _NANOSECOND
+            self._synchronizer = message_filters.ApproximateTimeSynchronizer(self._filters, options.queue, slop)
         self._synchronizer.registerCallback(self._deliver)
 
     def _add(self, index: int, stamp: int, message: Any) -> None:
@@ -205,10 +209,7 @@ class MessageFiltersSynchronizer(Synchronizer):
 def create_synchronizer(
     names: Sequence[str], options: SyncOptions, on_set: OnSet, on_unmatched: OnUnmatched
 ) -> Synchronizer:
-    """The synchroniser of message_filters where it is installed, else the package's own; parameters as `Synchronizer`.
-
-    The approximate one of message_filters takes only sets that span less than `slop`, so that none would do with 0.
-    """
+    """That of message_filters where it is installed, else the package's own; parameters as of `Synchronizer`."""
     kind = MessageFiltersSynchronizer if message_filters_installed() else StampSynchronizer
     return kind(names, options, on_set, on_unmatched)
 

@@ -6,10 +6,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from rclpy.node import Node
 from sensor_msgs.msg import CompressedImage, Image
 
 from .parameters import FrontendOptions
 
+_WORDS = {"image": "image", "right": "right image", "depth": "depth image", "mask": "mask"}
 _SUFFIXES = {"image": "/compressed", "right": "/compressed", "mask": "/compressed", "depth": "/compressedDepth"}
 
 
@@ -36,6 +38,19 @@ class ImageTopic:
     suffix: str
     message_type: Any
     synchronized: bool = True
+
+    def name(self, node: Node) -> str:
+        """The name to subscribe to: remapped where a suffix follows, otherwise still to be remapped.
+
+        rclpy remaps what it is given. A name that is remapped already would be remapped twice, and of two that are
+        exchanged each would come back to itself.
+        """
+        return node.resolve_topic_name(self.base) + self.suffix if self.suffix else self.base
+
+    @property
+    def words(self) -> str:
+        """What a message is, in words."""
+        return _WORDS[self.role]
 
     @property
     def type_name(self) -> str:
