@@ -5,9 +5,13 @@ from __future__ import annotations
 
 import functools
 import importlib
+import inspect
+import logging
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any
+
+_LOGGER = logging.getLogger(__name__)
 
 
 @functools.cache
@@ -41,6 +45,16 @@ def compiled(signature: str, **options: Any) -> Callable[[Any], Any]:
             return numba.njit(signature, cache=True, **options)(function)
         except RuntimeError:
             # Neither beside the function's file nor in the user's cache folder can anything be kept.
+            return numba.njit(signature, **options)(function)
+        # What was kept is damaged, which shows in whatever way pickle fails, or the disk is full.
+        except Exception as error:
+            _LOGGER.warning(
+                "%s is compiled at every start, as what numba keeps in __pycache__ beside %s, or in NUMBA_CACHE_DIR, "
+                "cannot be used (%r); delete it there, if it is damaged",
+                function.__qualname__,
+                inspect.getsourcefile(function),
+                error,
+            )
             return numba.njit(signature, **options)(function)
 
     return compile_function

@@ -47,6 +47,26 @@ def test_extract_draws(picture: Path) -> None:
     assert (drawn[..., 0] != drawn[..., 2]).mean() > 0.01
 
 
+def test_extract_refuses_pictures_that_would_have_one_result(
+    picture: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    other = tmp_path / "other" / picture.name
+    other.parent.mkdir()
+    other.write_bytes(picture.read_bytes())
+    out = tmp_path / "out"
+    assert main(["extract", str(picture), str(other), "--model", "orb", "--out", str(out)]) == 1
+    error = capsys.readouterr().err
+    assert f"{picture} and {other} would both be written to {out / 'in.put.npz'}" in error
+    assert not out.exists()
+    assert main(["extract", str(picture), str(other), "--model", "orb"]) == 0
+    assert other.with_name("in.put.npz").is_file()
+
+
+def test_a_place_that_cannot_be_written_is_named(picture: Path, capsys: pytest.CaptureFixture) -> None:
+    assert main(["extract", str(picture), "--model", "orb", "--out", str(picture / "below")]) == 1
+    assert re.fullmatch(r"gcnv2 extract: .*in\.put\.png.*: (Not a directory|File exists)\n", capsys.readouterr().err)
+
+
 @pytest.mark.parametrize(("name", "sentence"), [("no.png", "no such file"), ("text.png", "not a picture")])
 def test_extract_names_what_it_cannot_read(
     name: str, sentence: str, tmp_path: Path, capsys: pytest.CaptureFixture
@@ -82,6 +102,18 @@ def test_doctor_tries_every_shipped_model_and_reports_what_is_missing(
     assert re.search(r"ok +orb on cpu: [\d.]+ ms", output)
     assert re.search(r"ok +gcnv2_tiny on cpu: [\d.]+ ms", output)
     assert re.search(r"PROBLEM nothing: not installed\n +-> do without", output)
+
+
+def test_doctor_goes_on_when_a_device_fails(capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    from gcnv2_ros import extraction
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("CUDA error: no kernel image is available for execution on the device")
+
+    monkeypatch.setattr(extraction, "create_extractor", fail)
+    assert main(["doctor"]) == 1
+    output = capsys.readouterr().out
+    assert re.search(r"PROBLEM gcnv2_tiny on cpu: RuntimeError.*no kernel image", output)
 
 
 def test_doctor_advises_on_the_middleware(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,7 +26,7 @@ from gcnv2_ros.extraction import (
 )
 from gcnv2_ros.extraction.decode import Keypoints
 from gcnv2_ros.extraction.network import forward_and_find
-from gcnv2_ros.extraction.preprocess import InputGeometry, network_input, resize
+from gcnv2_ros.extraction.preprocess import InputGeometry, network_input, resize, resize_mask
 from gcnv2_ros.extraction.runtimes import RawFeatures
 from gcnv2_ros.matching import match
 from gcnv2_ros.networks import NetworkError, create_network
@@ -215,6 +215,15 @@ def test_a_mask_is_looked_up_at_the_nearest_pixel_of_the_image(weights_path: Pat
     mask[39 * 3 + 1, 40 * 3 + 1] = 1
     assert len(extractor.extract(image, mask=mask)) == 1
     assert len(extractor.extract(image, mask=1 - mask)) == 0
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.bool_])
+def test_masks_keep_the_values_that_all_versions_of_opencv_s_orb_take_for_kept(kind: type) -> None:
+    mask = np.zeros((40, 60), kind)
+    mask[:, 20:] = 1
+    resized = resize_mask(mask, (30, 20))
+    assert resized.shape == (20, 30)
+    assert (np.unique(resized[:, :10]).tolist(), np.unique(resized[:, 10:]).tolist()) == ([0], [255])
 
 
 def test_masked_keypoints_take_no_places(weights_path: Path) -> None:
@@ -429,6 +438,7 @@ def test_masks_that_do_not_fit_are_refused(extractor: Extractor) -> None:
     "options",
     [
         {"max_keypoints": 0},
+        {"max_keypoints": 2**31},
         {"score_threshold": 1.0},
         {"score_threshold": float("nan")},
         {"nms_radius": -1},

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import json
 import logging
 import os
@@ -416,6 +417,23 @@ def test_compiled_torch_gives_what_torch_gives(weights: Weights, photographs: li
         runtime.infer(batch)
 
 
+def test_compiled_networks_keep_to_their_own_weights(weights: Weights, photographs: list[np.ndarray]) -> None:
+    if shutil.which(os.environ.get("CXX", "g++")) is None:
+        pytest.skip("needs a C++ compiler")
+    others = replace(weights, state_dict={name: 1.1 * value for name, value in weights.state_dict.items()})
+    batch = batch_of(photographs[0][:64, :64])
+    options = {"model": MODEL, "input_width": 64, "input_height": 64}
+    compiled = [
+        create_runtime(ExtractorOptions(runtime="torch_compile", device="cpu", **options), each, detector=False)
+        for each in (weights, others)
+    ]
+    first, second = (runtime_of("torch", each).describe(batch) for each in (weights, others))
+    assert np.abs(first - second).max() > 1e-3, "the weights of this test must differ in what they give"
+    for _ in range(2):
+        np.testing.assert_allclose(compiled[0].describe(batch), first, atol=1e-5)
+        np.testing.assert_allclose(compiled[1].describe(batch), second, atol=1e-5)
+
+
 @pytest.mark.parametrize("detector", [True, False])
 def test_compiled_torch_without_a_compiler_says_so_at_once(detector: bool, weights: Weights) -> None:
     from torch._inductor import config
@@ -466,7 +484,8 @@ def tensorrt_options(weights: Weights, device: str, monkeypatch: pytest.MonkeyPa
     assert runtime.device == device
     (tensorrt, options), (cuda, cuda_options), cpu = library.asked_for
     assert (tensorrt, cuda, cpu) == tuple(library.get_available_providers())
-    assert cuda_options == {"device_id": options["device_id"]}
+    # Products of ten bits would not be fp32.
+    assert cuda_options == {"device_id": options["device_id"], "use_tf32": 0}
     return options
 
 
@@ -588,6 +607,47 @@ def test_auto_takes_torch_where_nothing_can_be_exported(
 ) -> None:
     monkeypatch.setitem(sys.modules, "onnx", None)
     assert runtime_of("auto", weights).name == "torch"
+
+
+class Unloadable:
+    """Finds a library and fails as it loads it."""
+
+    def __init__(self, library: str, error: Exception) -> None:
+        self._library, self._error = library, error
+
+    def find_spec(self, name: str, path: object, target: object = None) -> None:
+        if name == self._library:
+            raise self._error
+
+
+@pytest.mark.parametrize(
+    "error", [ImportError("libtbb.so.12: cannot open shared object file"), AttributeError("_ARRAY_API not found")]
+)
+def test_a_library_that_does_not_load_is_passed_over_with_a_warning(
+    error: Exception, weights: Weights, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    pytest.importorskip("onnxruntime")
+    monkeypatch.delitem(sys.modules, "openvino", raising=False)
+    monkeypatch.setattr(sys, "meta_path", [Unloadable("openvino", error), *sys.meta_path])
+    with caplog.at_level(logging.WARNING):
+        assert runtime_of("auto", weights).name == "onnxruntime"
+    assert f"the runtime openvino is passed over: openvino is installed and does not load: {error!r}" in caplog.text
+    with pytest.raises(ExtractionError, match="openvino is installed and does not load"):
+        create_runtime(ExtractorOptions(runtime="openvino"), weights)
+
+
+def test_auto_takes_torch_where_an_export_fails(
+    weights: Weights, own_cache: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("Exporting the operator 'aten::fft_rfft2' is not supported")
+
+    monkeypatch.setattr(torch.onnx, "export", fail)
+    with caplog.at_level(logging.WARNING):
+        assert runtime_of("auto", weights).name == "torch"
+    for engine in ENGINES:
+        if importlib.util.find_spec(engine) is not None:
+            assert f"the runtime {engine} is passed over" in caplog.text
 
 
 def test_auto_passes_over_a_library_that_fails_and_tells_of_it(

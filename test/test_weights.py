@@ -233,6 +233,13 @@ def test_other_files_are_no_weights(content: bytes, tmp_path: Path) -> None:
     assert "expected a .safetensors file, a PyTorch state dict or checkpoint, or a TorchScript archive" in refused(path)
 
 
+def test_a_damaged_directory_is_said_to_be(contents: dict[str, bytes], tmp_path: Path) -> None:
+    content = bytearray(contents["state dict"])
+    content[content.index(b"PK\x01\x02")] ^= 0xFF
+    (tmp_path / "w.pth").write_bytes(content)
+    assert "truncated or damaged" in refused(tmp_path / "w.pth")
+
+
 def test_a_zip_of_something_else_is_no_weights(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "photos.zip", "w") as archive:
         archive.writestr("photo.jpg", b"...")

@@ -51,8 +51,17 @@ def run_extract(arguments: argparse.Namespace) -> None:
     """Extract and write, one picture after the other."""
     from ..extraction import create_extractor
 
+    suffix = ".keypoints.png" if arguments.draw else ".npz"
+    targets: dict[Path, Path] = {}
+    for path in arguments.images:
+        target = (arguments.out or path.parent) / f"{path.stem}{suffix}"
+        if target in targets:
+            raise PictureError(
+                f"{targets[target]} and {path} would both be written to {target}; extract them into different folders"
+            )
+        targets[target] = path
     with create_extractor(extractor_options(arguments), decode_options(arguments)) as extractor:
-        for path in arguments.images:
+        for target, path in targets.items():
             picture = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
             if picture is None:
                 raise PictureError(
@@ -60,14 +69,11 @@ def run_extract(arguments: argparse.Namespace) -> None:
                 )
             gray: NDArray[np.uint8] = np.asarray(picture, np.uint8)
             features = extractor.extract(gray)
-            base = (arguments.out or path.parent) / path.name
             if arguments.draw:
-                target = base.with_name(f"{path.stem}.keypoints.png")
                 with atomic_path(target) as temporary:
                     if not cv2.imwrite(str(temporary), draw_keypoints(gray, features)):
                         raise PictureError(f"{target}: could not be written")
             else:
-                target = base.with_name(f"{path.stem}.npz")
                 with atomic_path(target) as temporary:
                     np.savez_compressed(
                         temporary,

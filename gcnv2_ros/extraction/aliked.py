@@ -27,6 +27,8 @@ MODELS = ("aliked-n16", "aliked-n16rot")
 _DEFAULT_THRESHOLD = 0.1
 _BORDER = 2
 _DESCRIPTOR_WIDTH = 128
+# What kornia keeps beside the parameters, and the authors' file does not have.
+_DERIVED = {"dkd.hw_grid"}
 
 
 class AlikedExtractor(Extractor):
@@ -53,9 +55,11 @@ class AlikedExtractor(Extractor):
         try:
             import torch
             from kornia.feature import ALIKED
+
+            from .runtimes.torch_eager import resolve_device
         except ImportError as error:
             raise MissingDependencyError("kornia", f"the extractor {options.model!r}", "pip install kornia") from error
-        path = Path(options.weights)
+        path = Path(options.weights).expanduser()
         if not path.is_file():
             raise ExtractionError(
                 f"{options.model} needs the authors' weights: give the path of {options.model}.pth, "
@@ -63,14 +67,18 @@ class AlikedExtractor(Extractor):
             )
         self._torch = torch
         self._options = options
-        self._device = "cuda" if options.device == "auto" and torch.cuda.is_available() else options.device
-        self._device = "cpu" if self._device == "auto" else self._device
+        self._device = str(resolve_device(options.device))
         self._network: Any = ALIKED(options.model, detection_threshold=_DEFAULT_THRESHOLD).eval().to(self._device)
         try:
             state = torch.load(path, map_location="cpu", weights_only=True)
-            self._network.load_state_dict(state, strict=False)
+            missing = set(self._network.load_state_dict(state, strict=False).missing_keys) - _DERIVED
         except Exception as error:
             raise ExtractionError(f"{path}: not a state dictionary of {options.model} ({error})") from error
+        if missing:
+            raise ExtractionError(
+                f"{path}: not a state dictionary of {options.model}: it has no {min(missing)} and {len(missing) - 1} "
+                f"more; expected the authors' file as it is"
+            )
         self._sha256 = sha256_of(path)
 
     @property

@@ -12,6 +12,9 @@ from ..errors import GCNv2Error
 MINIMUM_SIDE = 32
 """Smallest width and height of an image, and of the network's input, in pixels."""
 
+MOST_KEYPOINTS = 2**31 - 1
+"""What OpenCV can be asked for."""
+
 LARGEST_SMOOTHING = 16.0
 """Network pixels; a wider blur would leave no keypoint where it was."""
 
@@ -86,8 +89,8 @@ class DecodeOptions:
     detector: str = "auto"
 
     def __post_init__(self) -> None:
-        if self.max_keypoints < 1:
-            raise ExtractionError(f"max_keypoints must be at least 1, got {self.max_keypoints}")
+        if not 1 <= self.max_keypoints <= MOST_KEYPOINTS:
+            raise ExtractionError(f"max_keypoints must be at least 1 and at most 2^31 - 1, got {self.max_keypoints}")
         if self.score_threshold is not None and not 0.0 <= self.score_threshold < 1.0:
             raise ExtractionError(f"score_threshold must be in [0, 1), got {self.score_threshold}")
         if self.smoothing is not None and not 0.0 <= self.smoothing <= LARGEST_SMOOTHING:

@@ -183,7 +183,8 @@ def _placed(plain: int, content: int, extent: float, stride: int) -> tuple[int, 
 
 def _tilted_extent(image_size: tuple[int, int], content: tuple[int, int], tilt: float) -> tuple[float, float]:
     """Sides, in network pixels, of a box around an image under every tilt up to the next of `CANVAS_TILTS`."""
-    largest = math.radians(next(limit for limit in CANVAS_TILTS if tilt <= limit))
+    # Rounding may make 45 degrees a little more.
+    largest = math.radians(next(limit for limit in CANVAS_TILTS if min(tilt, CANVAS_TILTS[-1]) <= limit))
     sides = []
     for along, across in (image_size, image_size[::-1]):
         # |along cos t + across sin t| is largest at the angle of the diagonal, or at the end of the range before it.
@@ -233,8 +234,10 @@ def resize(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]
 
 
 def resize_mask(mask: NDArray[np.uint8] | NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.uint8]:
-    """Resize a mask to `size` (width, height), to 0 and 1; it is only near the truth of the image's own mask."""
-    return np.asarray(cv2.resize(mask.astype(bool).view(np.uint8), size, interpolation=cv2.INTER_NEAREST), np.uint8)
+    """Resize a mask to `size` (width, height), to 0 and 255; it is only near the truth of the image's own mask."""
+    # OpenCV 4's ORB sees only values above 254 as kept in all levels of its pyramid but the first.
+    kept = np.where(mask, np.uint8(255), np.uint8(0))
+    return np.asarray(cv2.resize(kept, size, interpolation=cv2.INTER_NEAREST), np.uint8)
 
 
 def upright(image: NDArray[np.uint8], geometry: InputGeometry) -> NDArray[np.uint8]:

@@ -62,9 +62,11 @@ def read_weights_file(path: Path) -> RawWeights:
     except OSError as error:
         raise WeightsError(f"the weights file {path} cannot be read: {error.strerror}") from error
     if head[:2] == b"PK":
-        if not zipfile.is_zipfile(path):
-            raise WeightsError(f"{path} is truncated or damaged: a zip archive without its directory")
-        if is_torchscript(path):
+        try:
+            torchscript = is_torchscript(path)
+        except (zipfile.BadZipFile, OSError) as error:
+            raise WeightsError(f"{path} is truncated or damaged: a zip archive without its directory") from error
+        if torchscript:
             return RawWeights(read_torchscript(path), "TorchScript")
         return RawWeights(_state_dict(path), "state dict")
     # A safetensors file starts with the header's length (8 bytes) and the header, a JSON object.

@@ -6,6 +6,7 @@ from __future__ import annotations
 import importlib
 import logging
 from dataclasses import dataclass, replace
+from types import ModuleType
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -129,6 +130,25 @@ def create_runtime(options: ExtractorOptions, weights: Weights, *, detector: boo
             except ExtractionError as error:
                 _LOGGER.warning("the runtime %s is passed over: %s", name, error)
     return _build("torch", options, weights, detector)
+
+
+def import_engine(library: str, name: str, install: str) -> ModuleType:
+    """Import the library of the runtime `name`; `install` is the command that installs it.
+
+    Raises
+    ------
+    MissingDependencyError
+        If it is not installed.
+    ExtractionError
+        If it is, and does not load.
+    """
+    try:
+        return importlib.import_module(library)
+    except Exception as error:
+        if isinstance(error, ModuleNotFoundError) and error.name == library:
+            raise MissingDependencyError(library, f"the runtime {name}", install) from error
+        # A library with compiled parts fails in many ways: ImportError, AttributeError, OSError.
+        raise ExtractionError(f"{library} is installed and does not load: {error!r}") from error
 
 
 def _build(name: str, options: ExtractorOptions, weights: Weights, detector: bool) -> Runtime:

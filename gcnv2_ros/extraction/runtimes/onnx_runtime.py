@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...errors import MissingDependencyError
+from ...errors import GCNv2Error
 from ..export import (
     INPUT_NAME,
     OUTPUT_NAMES,
@@ -26,7 +26,7 @@ from ..export import (
 )
 from ..options import ExtractionError, ExtractorOptions
 from ..quantization import load_calibration
-from . import RawFeatures
+from . import RawFeatures, import_engine
 
 if TYPE_CHECKING:
     from ...weights import Weights
@@ -34,7 +34,8 @@ if TYPE_CHECKING:
 _CPU = "CPUExecutionProvider"
 # The fastest first; what one of them cannot run goes to the next.
 _TENSORRT = "TensorrtExecutionProvider"
-_GPU = (_TENSORRT, "CUDAExecutionProvider")
+_CUDA = "CUDAExecutionProvider"
+_GPU = (_TENSORRT, _CUDA)
 _ERRORS_ONLY = 3
 
 
@@ -66,14 +67,8 @@ class OnnxRuntime:
 
     def __init__(self, options: ExtractorOptions, weights: Weights, *, detector: bool = True) -> None:
         model, device = options.model, options.device
-        try:
-            import onnxruntime  # type: ignore[import-not-found,import-untyped]
-        except ImportError as error:
-            raise MissingDependencyError(
-                "onnxruntime",
-                "the runtime onnxruntime",
-                "pip install onnx onnxruntime (for CUDA: onnx onnxruntime-gpu)",
-            ) from error
+        install = "pip install onnx onnxruntime (for CUDA: onnx onnxruntime-gpu)"
+        onnxruntime = import_engine("onnxruntime", "onnxruntime", install)
         if options.precision not in ("auto", "fp32", "int8"):
             raise ExtractionError(
                 f"the runtime onnxruntime computes in fp32 or int8, not in {options.precision}; choose fp32 (or auto) "
@@ -100,14 +95,17 @@ class OnnxRuntime:
         calibration = load_calibration(model, weights) if self.precision == "int8" else None
 
         def load(detector: bool) -> Any:
-            # A GPU has a fast ELU of its own.
-            if providers == [_CPU]:
-                content = cached_elementary_onnx(model, weights, calibration, detector=detector)
-            else:
-                content = cached_onnx(model, weights)
             try:
+                # A GPU has a fast ELU of its own.
+                if providers == [_CPU]:
+                    content = cached_elementary_onnx(model, weights, calibration, detector=detector)
+                else:
+                    content = cached_onnx(model, weights)
                 return onnxruntime.InferenceSession(content, settings, providers=providers)
-            except Exception as error:  # the library's own errors have no base class of their own
+            except GCNv2Error:
+                raise
+            # The library's own errors have no base class of their own, nor have those of an export.
+            except Exception as error:
                 raise ExtractionError(f"ONNX Runtime {onnxruntime.__version__} cannot load {model}: {error}") from error
 
         session = load(detector)
@@ -159,6 +157,9 @@ def _providers(device: str, available: list[str], key: Mapping[str, str]) -> lis
         )
     index = _device_index(device)
     options: dict[str, dict[str, Any]] = {name: {"device_id": index} for name in on_gpu}
+    if _CUDA in options:
+        # Products of ten bits, the library's default, turn descriptor bits over.
+        options[_CUDA]["use_tf32"] = 0
     if _TENSORRT in options:
         folder = cached_folder({**key, "device": _device_name(index)}, ".tensorrt")
         if folder is not None:

@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...errors import GCNv2Error, MissingDependencyError
+from ...errors import GCNv2Error
 from ..export import INPUT_NAME, OUTPUT_NAMES, cached_model, cached_onnx, network_stride, onnx_key
 from ..options import ExtractionError, ExtractorOptions
 from ..quantization import Calibration, load_calibration
-from . import RawFeatures
+from . import RawFeatures, import_engine
 
 if TYPE_CHECKING:
     from ...weights import Weights
@@ -77,10 +77,7 @@ class OpenVINORuntime:
     name = "openvino"
 
     def __init__(self, options: ExtractorOptions, weights: Weights, *, detector: bool = True) -> None:
-        try:
-            import openvino  # type: ignore[import-not-found,import-untyped]
-        except ImportError as error:
-            raise MissingDependencyError("openvino", "the runtime openvino", "pip install onnx openvino") from error
+        openvino = import_engine("openvino", "openvino", "pip install onnx openvino")
         self.device = "cpu" if options.device == "auto" else options.device
         kind, _, index = self.device.partition(":")
         if kind not in _PRECISIONS:

@@ -7,12 +7,14 @@ host; a CUDA graph starts them all at once.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch._inductor import config
 
 from ..options import ExtractionError, ExtractorOptions
 from . import RawFeatures
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from ...networks import FeatureNetwork
     from ...weights import Weights
 
+_LOGGER = logging.getLogger(__name__)
 _ADVICE = (
     "torch.compile needs a C++ compiler on the CPU (`apt install g++`), and Triton for the torch that is installed on "
     "CUDA; choose the runtime torch to do without"
@@ -72,7 +75,10 @@ class TorchCompileRuntime(TorchRuntime):
 
     def _compiling(self, call: Callable[[NDArray[np.float32]], Any], batch: NDArray[np.float32]) -> Any:
         try:
-            return call(batch)
+            # Frozen, weights are laid out for the processor once. It is no option of one compilation, and compiled is
+            # at the call.
+            with config.patch(freezing=self._device.type == "cpu"):
+                return call(batch)
         except torch._dynamo.exc.TorchDynamoException as error:
             # Its text is that of the whole compilation; the first line says what went wrong.
             raise ExtractionError(
@@ -80,11 +86,19 @@ class TorchCompileRuntime(TorchRuntime):
             ) from error
 
     def _prepared(self, network: FeatureNetwork) -> tuple[Callable[..., Any], Callable[..., Any]]:
-        # Frozen, weights are laid out for the processor once. Graphs are what the mode "reduce-overhead" stands for; a
-        # pass writes into the memory of the one before, whose results have been copied to the host by then.
-        options: dict[str, Any] = {"triton.cudagraphs": True} if self._device.type == "cuda" else {"freezing": True}
+        # Graphs are what the mode "reduce-overhead" stands for; a pass writes into the memory of the one before, whose
+        # results have been copied to the host by then.
+        options: dict[str, Any] = {"triton.cudagraphs": self._device.type == "cuda" and _graphs_in_any_thread()}
         whole, descriptors = super()._prepared(network)
         return (
             torch.compile(whole, dynamic=False, options=options),
             torch.compile(descriptors, dynamic=False, options=options),
         )
+
+
+def _graphs_in_any_thread() -> bool:
+    """Whether CUDA graphs work in other threads than that which compiled, as those of the node are."""
+    version = tuple(int(part) for part in torch.__version__.split("+")[0].split(".")[:2])
+    if version < (2, 13):
+        _LOGGER.warning("torch %s runs CUDA graphs in one thread only, so there are none; 2.13 does", torch.__version__)
+    return version >= (2, 13)

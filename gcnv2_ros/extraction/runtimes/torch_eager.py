@@ -53,6 +53,9 @@ class TorchRuntime:
             raise ExtractionError(f"precision {self.precision} needs a CUDA device; on the CPU choose fp32 (or auto)")
         if self.precision == "bf16" and not torch.cuda.is_bf16_supported():
             raise ExtractionError(f"the device {self.device} does not support bf16; choose fp16 or fp32")
+        if self._device.type == "cuda" and self._dtype == torch.float32:
+            # Products of ten bits, torch's default for convolutions, turn descriptor bits over.
+            torch.backends.cudnn.allow_tf32 = False
         if options.threads:
             torch.set_num_threads(options.threads)
         network = create_network(options.model)
