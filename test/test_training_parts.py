@@ -24,7 +24,7 @@ from gcnv2_ros.training.correspondence import (
     sample_channels,
     sample_correspondences,
 )
-from gcnv2_ros.training.fold import add_normalisation, fold_normalisation
+from gcnv2_ros.training.fold import add_normalisation, fold_normalisation, unfold_normalisation
 from gcnv2_ros.training.loop import compute_losses, learning_rate
 from gcnv2_ros.training.losses import binarise, contrastive, relaxed_triplet, score_map_loss
 from gcnv2_ros.training.photometric import PhotometricOptions, motion_blur_kernel, photometric_change
@@ -325,6 +325,15 @@ def test_folded_network_equals_the_unfolded_and_has_the_published_parameters(mod
     with torch.no_grad():
         for ours, theirs in zip(folded(image), trained(image)):
             torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=0)
+
+
+@pytest.mark.filterwarnings("ignore:.*is a no-op")
+def test_released_weights_are_unfolded_on_the_device_of_the_network() -> None:
+    # Weights are always read into the processor's memory. "meta" is the one other device that is everywhere.
+    state = create_network("gcnv2_tiny").state_dict()
+    network = add_normalisation(create_network("gcnv2_tiny")).to("meta")
+    unfold_normalisation(network, state, torch.rand(1, 1, 64, 64, device="meta"))
+    assert {tensor.device.type for tensor in network.state_dict().values()} == {"meta"}
 
 
 def test_learning_rate_rises_stays_and_falls() -> None:
