@@ -235,6 +235,32 @@ def test_a_finished_run_can_be_made_longer_from_before_the_rate_fell(prepared: P
     assert reports[1].learning_rate == longer.schedule.learning_rate
 
 
+@pytest.mark.parametrize(
+    ("changed", "bounds", "parameter"),
+    [
+        ({"muon_learning_rate": 0.002}, (0.099, 0.101), "convD_2.weight"),
+        ({"learning_rate": 2e-4}, (0.099, 0.101), "convD_2.bias"),
+        # The step along the gradient stays beside what the decay takes away.
+        ({"weight_decay": 50.0}, (5, 50), "conv1.0.weight"),
+    ],
+)
+def test_rates_and_decay_may_be_changed_in_a_run_that_goes_on(
+    changed: dict[str, float], bounds: tuple[float, float], parameter: str, prepared: Path, tmp_path: Path
+) -> None:
+    schedule: dict[str, Any] = {"steps": 8, "decay": 1, "warmup": 1, "batch": 1, "weight_decay": 1.0}
+    config = small_config(**schedule)
+    Trainer(config, tmp_path, sources(config, prepared)).run(on_step=lambda report: None, until=2)
+    state = load_checkpoint(tmp_path / "last.pt")
+    moved = []
+    for values in (schedule, {**schedule, **changed}):
+        save_checkpoint(tmp_path / "last.pt", state)
+        config = small_config(**values)
+        trainer = Trainer(config, tmp_path, sources(config, prepared))
+        trainer.run(on_step=lambda report: None, until=3)
+        moved.append((trainer.network.state_dict()[parameter] - state.network[parameter]).norm().item())
+    assert bounds[0] < moved[1] / moved[0] < bounds[1]
+
+
 def test_a_checkpoint_of_another_configuration_is_refused(prepared: Path, tmp_path: Path) -> None:
     config = small_config(steps=4, decay=1, warmup=1)
     Trainer(config, tmp_path, sources(config, prepared)).run(on_step=lambda report: None)

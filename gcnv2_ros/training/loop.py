@@ -22,9 +22,9 @@ from .config import LossOptions, ScheduleOptions, TrainingConfig, config_from_di
 from .correspondence import sample_correspondences
 from .fold import fold_normalisation, unfold_normalisation
 from .losses import contrastive, relaxed_triplet, score_map_loss, weighted_corner_loss
-from .optimiser import create_optimisers
+from .optimiser import continue_optimiser, create_optimisers
 from .pairs import PairDataset, PairSource
-from .trainable import create_trainable, learned_sampling
+from .trainable import continue_sampling, create_trainable, learned_sampling
 
 # What may differ between a checkpoint and the configuration that continues it.
 _MAY_CHANGE = {"schedule", "data", "initial_weights"}
@@ -161,7 +161,7 @@ class Trainer:
         unfold_normalisation(self.network, weights.state_dict, images)
         learned = learned_sampling(self.network)
         if learned is not None and weights.learned_sampling is not None:
-            _continue_sampling(learned, weights.learned_sampling)
+            continue_sampling(learned, weights.learned_sampling)
         self.average.load_state_dict(self.network.state_dict())
         self.initial = {"sha256": weights.sha256, "training": dict(weights.metadata.training)}
 
@@ -183,7 +183,7 @@ class Trainer:
                 f"configuration (schedule.optimiser) asks for {', '.join(self.optimisers)}; use another folder"
             )
         for name, optimiser in self.optimisers.items():
-            optimiser.load_state_dict(checkpoint.optimisers[name])
+            continue_optimiser(optimiser, checkpoint.optimisers[name])
         self.step = checkpoint.step
         self.pairs = checkpoint.pairs
         self.history = list(checkpoint.history)
@@ -330,19 +330,6 @@ class Trainer:
                 value.lerp_(current[name], 1 - decay)
             else:
                 value.copy_(current[name])
-
-
-@torch.no_grad()
-def _continue_sampling(learned: LearnedSampling, earlier: LearnedSampling) -> None:
-    """Copy coefficients into those of other harmonics and blocks; what is beyond either stays out."""
-    common = min(learned.kernel.shape[2], earlier.kernel.shape[2])
-    learned.kernel[:, :, :common] = earlier.kernel[:, :, :common].to(learned.kernel.device)
-    if learned.mixing is None or earlier.mixing is None:
-        return
-    matrix = torch.block_diag(*earlier.mixing)
-    for block, start in zip(learned.mixing, range(0, len(matrix), learned.mixing.shape[1])):
-        stop = start + len(block)
-        block[:] = matrix[start:stop, start:stop].to(block.device)
 
 
 def compute_losses(
