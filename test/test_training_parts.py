@@ -24,6 +24,7 @@ from gcnv2_ros.training.correspondence import (
     sample_channels,
     sample_correspondences,
 )
+from gcnv2_ros.training.devices import process_device
 from gcnv2_ros.training.fold import add_normalisation, fold_normalisation, unfold_normalisation
 from gcnv2_ros.training.loop import compute_losses, learning_rate
 from gcnv2_ros.training.losses import binarise, contrastive, relaxed_triplet, score_map_loss
@@ -334,6 +335,21 @@ def test_released_weights_are_unfolded_on_the_device_of_the_network() -> None:
     network = add_normalisation(create_network("gcnv2_tiny")).to("meta")
     unfold_normalisation(network, state, torch.rand(1, 1, 64, 64, device="meta"))
     assert {tensor.device.type for tensor in network.state_dict().values()} == {"meta"}
+
+
+@pytest.mark.parametrize(
+    ("device", "environment", "expected"),
+    [
+        ("cuda", {}, "cuda"),
+        ("cuda", {"WORLD_SIZE": "1", "LOCAL_RANK": "0"}, "cuda"),
+        ("cuda", {"WORLD_SIZE": "4", "LOCAL_RANK": "0"}, "cuda:0"),
+        ("cuda", {"WORLD_SIZE": "4", "RANK": "3", "LOCAL_RANK": "1"}, "cuda:1"),
+        ("cuda:2", {"WORLD_SIZE": "2", "LOCAL_RANK": "1"}, "cuda:2"),
+        ("cpu", {"WORLD_SIZE": "2", "LOCAL_RANK": "1"}, "cpu"),
+    ],
+)
+def test_each_process_of_torchrun_has_a_gpu_of_its_own(device: str, environment: dict[str, str], expected: str) -> None:
+    assert process_device(device, environment) == expected
 
 
 def test_learning_rate_rises_stays_and_falls() -> None:

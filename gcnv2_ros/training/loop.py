@@ -20,6 +20,7 @@ from ..weights import LearnedSampling, Weights, load_weights
 from .checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
 from .config import LossOptions, ScheduleOptions, TrainingConfig, config_from_dict
 from .correspondence import sample_correspondences
+from .devices import process_device
 from .fold import fold_normalisation, unfold_normalisation
 from .losses import contrastive, relaxed_triplet, score_map_loss, weighted_corner_loss
 from .optimiser import continue_optimiser, create_optimisers
@@ -110,7 +111,7 @@ class Trainer:
     sources
         Pair sources with their shares.
     device
-        Where to train.
+        Where to train; see `gcnv2_ros.training.devices.process_device`.
 
     Raises
     ------
@@ -133,9 +134,12 @@ class Trainer:
         self.config = config
         self.folder = Path(folder)
         self.sources = sources
-        self.device = torch.device(device)
+        self.device = torch.device(process_device(device, os.environ))
         self.processes = int(os.environ.get("WORLD_SIZE", "1"))
         self.rank = int(os.environ.get("RANK", "0"))
+        if self.device.type == "cuda" and self.processes > 1:
+            # NCCL communicates by the current GPU, which must be another one in each process.
+            torch.cuda.set_device(self.device)
         torch.manual_seed(config.seed)
         self.network = create_trainable(config).to(self.device)
         self.network = self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
