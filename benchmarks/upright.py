@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 
 from gcnv2_ros.errors import GCNv2Error
-from gcnv2_ros.evaluation.benchmark import POSE_BLOCK, correct_share
+from gcnv2_ros.evaluation.benchmark import correct_share, pose_blocks
 from gcnv2_ros.evaluation.bootstrap import bootstrap_mean, paired_difference
 from gcnv2_ros.evaluation.frontends import parse_frontend
 from gcnv2_ros.evaluation.homography import HomographyPair, score_pair, synthetic_pairs
@@ -147,9 +147,9 @@ def _success(scores: dict[str, list[PoseResult]], low: float, high: float) -> di
     return {"pairs": len(inside["with"]), **shares}
 
 
-def _difference(ours: Sequence[PoseResult], theirs: Sequence[PoseResult]) -> dict[str, float]:
-    blocks = [result.start // POSE_BLOCK for result in ours]
-    return vars(paired_difference([r.success for r in ours], [r.success for r in theirs], blocks))
+def _difference(ours: Sequence[PoseResult], theirs: Sequence[PoseResult]) -> dict[str, float] | None:
+    interval = paired_difference([r.success for r in ours], [r.success for r in theirs], pose_blocks(ours))
+    return None if interval is None else vars(interval)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -209,7 +209,10 @@ def _print_poses(title: str, pose: dict[str, Any]) -> None:
             shares = " | ".join(f"{entry[column]:.3f}" for column in ("orb", "without", "with", "true roll"))
             print(f"| {name} | {entry['pairs']} | {shares} |")
     for name in ("with - without", "with - orb", "true roll - without"):
-        print(f"{name}: {pose[name]['mean']:+.3f} [{pose[name]['low']:+.3f}, {pose[name]['high']:+.3f}]")
+        if pose[name] is None:
+            print(f"{name}: too few frames for an interval")
+        else:
+            print(f"{name}: {pose[name]['mean']:+.3f} [{pose[name]['low']:+.3f}, {pose[name]['high']:+.3f}]")
     print(f"roll as given: error {pose['roll error']['median']:.1f} degrees (median)", flush=True)
 
 

@@ -173,6 +173,32 @@ def test_what_a_sequence_lacks_is_said_and_left_out(changes: dict[str, Any], sen
     assert entry["matching"]["matches"] > 5
 
 
+class PartlyTracked(Frames):
+    """The room's frames again and again, with ground truth for some of them."""
+
+    def __init__(self, count: int, tracked: range) -> None:
+        super().__init__()
+        frames = [self.frames[index % 3] for index in range(count)]
+        self.frames = [
+            replace(frame, index=index, stamp_ns=index * 33_000_000, pose=frame.pose if index in tracked else None)
+            for index, frame in enumerate(frames)
+        ]
+
+
+@pytest.mark.parametrize(("tracked", "told"), [(range(60, 95), False), (range(10, 150), True)])
+def test_a_difference_needs_pairs_in_several_blocks_of_frames(tracked: range, told: bool) -> None:
+    options = ComparisonOptions(max_keypoints=50, odometry=False)
+    comparison = compare(PartlyTracked(160, tracked), [parse_frontend("orb"), parse_frontend("sift")], options)
+    entry = comparison.scores["sift"]
+    assert entry["pose"]["pairs"] > 5
+    assert entry["correspondence"]["pairs"] > 1
+    assert ("difference" in entry["pose"]) == ("difference" in entry["correspondence"]) == told
+    notes = [note for note in comparison.recording.notes if "no intervals of differences" in note]
+    assert [note.split(":")[0].split(" in ")[1] for note in notes] == (
+        [] if told else ["relative pose", "repeatability and accuracy"]
+    )
+
+
 def test_stamps_out_of_order_are_refused() -> None:
     with pytest.raises(EvaluationError, match="not later than the one before"):
         record(Frames(stamp_ns=5), [parse_frontend("orb")], max_keypoints=50)
