@@ -394,6 +394,26 @@ def test_preparing_goes_on_where_it_was_stopped(photographs: Path, tmp_path: Pat
         prepare_pictures(files[:3], tmp_path, detect, teacher="another")
 
 
+def test_photographs_of_one_name_in_several_folders_are_all_prepared(tmp_path: Path) -> None:
+    def prepare(photographs: Path, target: Path) -> list[str]:
+        assert main(["train-prepare", str(photographs), str(target), "--stage", "whole"]) == 0
+        return sorted(path.name for path in target.glob("*.png"))
+
+    drawn = {"monday/left.png": 1, "monday/right.png": 2, "tuesday/left.png": 3, "tuesday/left.jpg": 4}
+    for name, seed in drawn.items():
+        (tmp_path / "robot" / name).parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(tmp_path / "robot" / name), draw_picture(seed))
+    tiles = prepare(tmp_path / "robot", tmp_path / "tiles")
+    assert len(tiles) == 4
+    # Their names depend on the photographs alone: preparing again, from another place, adds none.
+    assert "right_000.png" in tiles
+    (tmp_path / "robot").rename(tmp_path / "moved")
+    assert prepare(tmp_path / "moved", tmp_path / "tiles") == tiles
+    prepared = [picture.pyramid[0].astype(int) for picture in load_pictures(tmp_path / "tiles")]
+    for seed in drawn.values():
+        assert min(np.abs(picture - draw_picture(seed)).mean() for picture in prepared) < 3
+
+
 def test_several_checkpoints_are_exported_as_their_mean(prepared: Path, tmp_path: Path) -> None:
     config = small_config(steps=8, decay=4, warmup=2, keep_every=3)
     Trainer(config, tmp_path, sources(config, prepared)).run(on_step=lambda report: None)

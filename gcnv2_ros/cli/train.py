@@ -140,6 +140,7 @@ def run_prepare(arguments: argparse.Namespace) -> None:
             arguments.out,
             detect,
             teacher=teacher,
+            folder=arguments.photographs,
             short_side=arguments.short_side,
             stages=("whole", "parts") if arguments.stage == "all" else (arguments.stage,),
             progress=progress,
