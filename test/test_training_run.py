@@ -19,7 +19,7 @@ from gcnv2_ros.cli.main import main
 from gcnv2_ros.extraction import ExtractorOptions, create_extractor
 from gcnv2_ros.files import sha256_of
 from gcnv2_ros.networks import create_network
-from gcnv2_ros.sequences import ImageSequence, RoomOptions, SyntheticRoom
+from gcnv2_ros.sequences import Frame, ImageSequence, RoomOptions, Sequence, SyntheticRoom
 from gcnv2_ros.training.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from gcnv2_ros.training.config import TrainingConfig, config_from_dict
 from gcnv2_ros.training.correspondence import sample_correspondences
@@ -365,6 +365,46 @@ def test_a_sequence_alone_trains_every_network_and_exports_it(model: str, tmp_pa
 def test_a_sequence_without_depth_cannot_be_trained_on(photographs: Path) -> None:
     with pytest.raises(TrainingDataError, match="needs calibration, depth and poses"):
         GeometricPairs(ImageSequence(photographs), shi_tomasi_corners, PhotometricOptions())
+
+
+class Holey(Sequence):
+    """Frames of the room, of which some have lost their ground truth."""
+
+    def __init__(self, count: int, lost: dict[int, str]) -> None:
+        self.room = SyntheticRoom(RoomOptions(width=160, height=120, frames=8, seed=2))
+        self.name, self.camera, self.count, self.lost = "holey", self.room.camera, count, lost
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int) -> Frame:
+        frame = self.room[self._position(index)]
+        return replace(frame, **{self.lost[frame.index]: None}) if frame.index in self.lost else frame
+
+
+def test_frames_without_ground_truth_are_left_out_of_geometric_pairs() -> None:
+    lost = {0: "pose", 1: "depth", 2: "pose", 4: "pose", 6: "depth"}
+    pairs = GeometricPairs(Holey(8, lost), shi_tomasi_corners, PhotometricOptions(), largest_gap=4)
+    for seed in range(20):
+        _, _, flow = pairs.draw(np.random.default_rng(seed), SIZE)
+        assert not np.isnan(flow).all()
+
+
+@pytest.mark.parametrize(
+    ("count", "lost", "message"),
+    [
+        (1, (), "holey has one frame"),
+        (3, (0, 1, 2), "holey needs .* no frame with both depth and pose"),
+        (3, (0, 2), "holey: hardly any two frames up to 2 apart have both depth and pose"),
+    ],
+)
+def test_a_sequence_that_gives_no_pairs_is_refused_with_the_reason(
+    count: int, lost: tuple[int, ...], message: str
+) -> None:
+    with pytest.raises(TrainingDataError, match=message):
+        GeometricPairs(Holey(count, dict.fromkeys(lost, "pose")), shi_tomasi_corners, PhotometricOptions()).draw(
+            np.random.default_rng(0), SIZE
+        )
 
 
 def test_validation_scores_the_network_that_it_is_given(photographs: Path) -> None:
