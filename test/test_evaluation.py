@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -27,7 +29,7 @@ from gcnv2_ros.evaluation.tables import markdown_tables
 from gcnv2_ros.extraction.preprocess import resize
 from gcnv2_ros.features import Features
 from gcnv2_ros.geometry import invert_pose, transform_points, warp_homography
-from gcnv2_ros.sequences import RoomOptions, SyntheticRoom
+from gcnv2_ros.sequences import Frame, RoomOptions, Sequence, SyntheticRoom
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 SIZE = (320, 240)
@@ -165,6 +167,45 @@ def test_true_features_of_the_room_give_the_true_poses() -> None:
     # The depth is read at the nearest pixel, which is what is left of the error.
     assert np.median([result.rotation_errors for result in results]) < 0.3
     assert np.median([result.translation_errors for result in results]) < 0.02
+
+
+def test_frames_without_truth_leave_their_pairs_out_and_no_gap_grows() -> None:
+    room, features = room_features()
+    frames = list(room)
+    whole = score_pose_pairs(features, frames, room.camera, gaps=(5, 10))
+    frames[5] = replace(frames[5], pose=None)
+    frames[10] = replace(frames[10], depth=None)
+    results = score_pose_pairs(features, frames, room.camera, gaps=(5, 10))
+    assert results == [result for result in whole if not {result.start, result.start + result.gap} & {5, 10}]
+    assert 0 < len(results) < len(whole)
+
+
+class PartlyPosed(Sequence):
+    """Twelve frames of the room, of which some have lost their ground truth."""
+
+    def __init__(self, lost: range) -> None:
+        self.room = SyntheticRoom(RoomOptions(width=160, height=120, frames=12))
+        self.name, self.camera, self.lost = "partly posed", self.room.camera, lost
+
+    def __len__(self) -> int:
+        return len(self.room)
+
+    def __getitem__(self, index: int) -> Frame:
+        frame = self.room[index]
+        return replace(frame, pose=None) if frame.index in self.lost else frame
+
+
+def test_the_benchmark_counts_gaps_in_frames_of_the_sequence() -> None:
+    def scored(lost: range) -> dict[str, Any]:
+        data = BenchmarkData({}, {}, {}, PartlyPosed(lost))
+        return run_benchmark([parse_frontend("orb")], data, budgets=[50], say=lambda text: None)["50"]["orb"]["pose"]
+
+    assert scored(range(0))["pairs"] == 5
+    # Left are frames 4 and 9, and 0 and 10; the nine frames with truth are no sequence of their own.
+    holey = scored(range(5, 8))
+    assert (holey["pairs"], set(holey["by gap"])) == (2, {"5", "10"})
+    with pytest.raises(EvaluationError, match="has 5 frames with both depth and ground truth, of 12, and no two"):
+        scored(range(5, 12))
 
 
 def test_two_poses_that_as_many_matches_agree_with_are_both_drawn() -> None:

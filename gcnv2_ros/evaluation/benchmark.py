@@ -13,7 +13,7 @@ from ..sequences import Sequence as FrameSequence
 from .bootstrap import bootstrap_mean, paired_difference
 from .frontends import Frontend
 from .homography import HomographyPair, HomographyScores, score_pairs
-from .pose import PoseResult, score_pose_pairs, sequence_with_truth
+from .pose import PoseResult, frames_to_score, score_pose_pairs
 
 POSE_BLOCK = 20
 REFERENCE = "orb"
@@ -67,7 +67,7 @@ def run_benchmark(
         ``{budget: {label: {set: {score: {mean, low, high}}}}}``, plain values for JSON. Scores are shares in [0, 1].
     """
     results: dict[str, Any] = {}
-    frames = sequence_with_truth(data.sequence) if data.sequence is not None else []
+    frames = frames_to_score(data.sequence) if data.sequence is not None else []
     camera = data.sequence.camera if data.sequence is not None else None
     for budget in budgets:
         by_label: dict[str, Any] = {}
