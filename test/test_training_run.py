@@ -454,6 +454,27 @@ def test_photographs_of_one_name_in_several_folders_are_all_prepared(tmp_path: P
         assert min(np.abs(picture - draw_picture(seed)).mean() for picture in prepared) < 3
 
 
+def test_what_a_kill_left_half_written_is_no_tile(photographs: Path, tmp_path: Path) -> None:
+    files = find_photographs(photographs)[:2]
+    assert prepare_pictures(files, tmp_path, shi_tomasi_corners, teacher="shi_tomasi") == 2
+    (tmp_path / ".1_000.k2jx8q.npy").write_bytes(b"")
+    assert prepare_pictures(files, tmp_path, shi_tomasi_corners, teacher="shi_tomasi") == 2
+    assert len(load_pictures(tmp_path)) == 2
+    config = small_config(steps=2, decay=1, warmup=1)
+    config = replace(config, data=replace(config.data, pictures=(str(tmp_path),)))
+    Trainer(config, tmp_path / "run", sources(config, tmp_path)).run(on_step=lambda report: None)
+    metadata = export_run(tmp_path / "run", tmp_path / "w.safetensors")
+    assert metadata.training["data"][0]["pictures"] == 2
+
+
+@pytest.mark.parametrize("content", [b"", b"not an array", b"\x93NUMPY\x01\x00"])
+def test_a_damaged_tile_is_named(content: bytes, photographs: Path, tmp_path: Path) -> None:
+    prepare_pictures(find_photographs(photographs)[:1], tmp_path, shi_tomasi_corners, teacher="shi_tomasi")
+    (tmp_path / "0_000.npy").write_bytes(content)
+    with pytest.raises(TrainingDataError, match=r"0_000\.npy: not a prepared tile .* prepare the folder again"):
+        load_pictures(tmp_path)
+
+
 def test_several_checkpoints_are_exported_as_their_mean(prepared: Path, tmp_path: Path) -> None:
     config = small_config(steps=8, decay=4, warmup=2, keep_every=3)
     Trainer(config, tmp_path, sources(config, prepared)).run(on_step=lambda report: None)

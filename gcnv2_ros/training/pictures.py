@@ -200,7 +200,7 @@ def prepare_pictures(
                     _write_tile(stem, tile, *detect(tile))
             if progress is not None:
                 progress(number + 1 + turn * len(photographs), len(stages) * len(photographs))
-    return len(list(target.glob("*.npy")))
+    return len(tile_paths(target))
 
 
 def _tile_names(photographs: Sequence[Path], folder: Path) -> dict[Path, str]:
@@ -226,6 +226,12 @@ def _write_tile(
         np.save(temporary, np.column_stack([keypoints, scores]).astype(np.float32))
 
 
+def tile_paths(folder: str | Path) -> list[Path]:
+    """The ``.npy`` files of a prepared set, sorted by name."""
+    # A name that begins with a dot is one that `atomic_path` was writing when the process was killed.
+    return sorted(path for path in Path(folder).glob("*.npy") if not path.name.startswith("."))
+
+
 def brighten(picture: NDArray[np.uint8], *, white: float = 230.0, most: float = 4.0) -> NDArray[np.uint8]:
     """Expose a dark picture as a camera would: scaled so that its brightest parts reach `white`, at most by `most`."""
     gain = min(white / max(float(np.percentile(picture, 99.5)), 1.0), most)
@@ -241,11 +247,16 @@ def load_pictures(folder: str | Path) -> list[Picture]:
         If the folder holds no prepared tile or one of them cannot be read.
     """
     pictures = []
-    for path in sorted(Path(folder).glob("*.npy")):
+    for path in tile_paths(folder):
+        damaged = f"{path}: not a prepared tile (a PNG and a (K, 3) array); delete it and prepare the folder again"
         image = cv2.imread(str(path.with_suffix(".png")), cv2.IMREAD_GRAYSCALE)
-        table = np.load(path, allow_pickle=False)
-        if image is None or table.ndim != 2 or table.shape[1] != 3:
-            raise TrainingDataError(f"{path}: not a prepared tile (a PNG and a (K, 3) array); prepare the folder again")
+        try:
+            table = np.load(path, allow_pickle=False)
+        except (OSError, EOFError, ValueError) as error:
+            raise TrainingDataError(f"{damaged} ({error})") from error
+        # Of an archive numpy makes something that is no array.
+        if image is None or not isinstance(table, np.ndarray) or table.ndim != 2 or table.shape[1] != 3:
+            raise TrainingDataError(damaged)
         pyramid = picture_pyramid(brighten(image))  # type: ignore[arg-type]
         pictures.append(Picture(pyramid, table[:, :2].copy(), table[:, 2].copy()))
     if not pictures:
