@@ -55,7 +55,9 @@ def write_tum(folder: Path, *, depth_shift: float = 0.007, depth: bool = True) -
     return folder
 
 
-def write_euroc(folder: Path, *, baseline: float = 0.1, right_stamps: range = range(4)) -> Path:
+def write_euroc(
+    folder: Path, *, baseline: float = 0.1, right_stamps: range = range(4), distortion: str = "radial-tangential"
+) -> Path:
     """A stereo folder whose second camera stands `baseline` to the right of the first."""
     beside = np.eye(4)
     beside[0, 3] = baseline
@@ -74,7 +76,7 @@ def write_euroc(folder: Path, *, baseline: float = 0.1, right_stamps: range = ra
             "resolution": [64, 48],
             "camera_model": "pinhole",
             "intrinsics": [CAMERA.fx, CAMERA.fy, CAMERA.cx, CAMERA.cy],
-            "distortion_model": "radial-tangential",
+            "distortion_model": distortion,
             "distortion_coefficients": [-0.1, 0.01, 0.001, 0.0],
         }
         (camera / "sensor.yaml").write_text("%YAML:1.0\n" + yaml.safe_dump(content))
@@ -230,6 +232,19 @@ def test_a_euroc_folder_with_one_camera_cannot_be_rectified(tmp_path: Path) -> N
     (folder / "mav0" / "cam1" / "data.csv").unlink()
     assert open_sequence(folder)[0].right is None
     with pytest.raises(SequenceError, match="two"):
+        open_sequence(folder, rectify=True)
+
+
+def test_fisheye_pairs_in_euroc_s_layout_are_read_as_recorded_and_not_rectified(tmp_path: Path) -> None:
+    folder = write_euroc(tmp_path / "room1_512", distortion="equidistant")
+    sequence = open_sequence(folder)
+    assert sequence.camera is not None
+    assert sequence.right_camera is not None
+    for camera in (sequence.camera, sequence.right_camera):
+        assert (camera.model, camera.projection, camera.rectification) == ("equidistant", None, None)
+    assert sequence.baseline is None
+    np.testing.assert_array_equal(sequence[1].right, picture(11))
+    with pytest.raises(SequenceError, match=r"room1_512.* fisheye .* open it without rectify"):
         open_sequence(folder, rectify=True)
 
 
