@@ -370,6 +370,8 @@ def test_learning_rate_rises_stays_and_falls() -> None:
         ({"data": {"size": 192}}, "data.size must be a list of 2"),
         ({"schedule": {"steps": "many"}}, "schedule.steps must be int"),
         ({"schedule": {"steps": 100}}, "exceed schedule.steps"),
+        ({"schedule": {"validate_every": 0}}, "schedule.validate_every must be 1 step or more, got 0"),
+        ({"schedule": {"checkpoint_every": -5}}, "schedule.checkpoint_every must be 1 step or more, got -5"),
         ([1], "must be a mapping"),
     ],
 )
