@@ -24,7 +24,7 @@ from gcnv2_ros.benchmarking.contenders import (
 from gcnv2_ros.benchmarking.machine import forward_gflop
 from gcnv2_ros.benchmarking.node import against_forward, measure_node, node_conditions
 from gcnv2_ros.benchmarking.pace import paced_seconds
-from gcnv2_ros.benchmarking.program import run_program
+from gcnv2_ros.benchmarking.program import longest_seconds, run_program
 from gcnv2_ros.benchmarking.run import BenchOptions
 from gcnv2_ros.cli.main import main
 from gcnv2_ros.errors import GCNv2Error
@@ -222,6 +222,17 @@ def test_a_program_that_fails_is_told_with_what_it_measures_and_what_it_printed(
     given = {"image": "no_such_image.npy"}
     with pytest.raises(GCNv2Error, match=r"(?s)^orb at 30 Hz could not be measured: .*no_such_image\.npy"):
         run_program("pace", given, what="orb at 30 Hz")
+
+
+def test_a_program_that_hangs_is_ended_and_told_with_what_it_measures() -> None:
+    given = {"options": {"model": "orb"}, "image": "none", "max_keypoints": 9, "hz": 30, "frames": 1}
+    with pytest.raises(GCNv2Error, match=r"^orb at 30 Hz could not be measured: it was not done after 0\.001 s"):
+        run_program("pace", given, what="orb at 30 Hz", longest=0.001)
+
+
+@pytest.mark.parametrize(("frames", "hz", "passes"), [(20_000, 30.0, 1), (2, 0.001, 2), (600, 200.0, 2)])
+def test_many_frames_or_a_slow_camera_are_no_hanging(frames: int, hz: float, passes: int) -> None:
+    assert longest_seconds(frames, hz, passes=passes) > 500 + passes * frames / hz
 
 
 def test_the_node_is_measured_with_the_weights_and_on_the_device_of_the_benchmark() -> None:

@@ -21,7 +21,7 @@ from ..sequences import Frame, open_sequence
 from ..transport import PROFILE_VARIABLES, TRANSPORT_VARIABLE
 from ..weights import load_weights
 from .pace import paced_seconds
-from .program import run_program
+from .program import longest_seconds, run_program
 from .run import BenchOptions
 
 _PERCENTILES = (50, 95, 99)
@@ -117,7 +117,9 @@ def measure_node(condition: NodeCondition, *, say: Callable[[str], None]) -> dic
     environment.pop(TRANSPORT_VARIABLE, None)
     if condition.transport == "default":
         environment[TRANSPORT_VARIABLE] = _DEFAULT_TRANSPORT
-    return run_program("node", asdict(condition), what="the node", environment=environment)
+    # The frames are played to the node, and then given to the bare forward pass.
+    longest = longest_seconds(condition.frames, condition.camera_hz, passes=2)
+    return run_program("node", asdict(condition), what="the node", longest=longest, environment=environment)
 
 
 def against_forward(run: dict[str, Any]) -> dict[str, Any]:
