@@ -183,6 +183,21 @@ def test_broken_images_are_named_when_they_are_read(tmp_path: Path) -> None:
         sequence[2]
 
 
+@pytest.mark.parametrize(
+    ("name", "depth", "sentence"),
+    [("rgb.txt", False, "rgb.txt lists no image"), ("rgb.txt", True, "rgb.txt lists no image"),
+     ("depth.txt", True, r"no image of rgb.txt has a depth image within 0\.02 s"),
+     ("associations.txt", True, "associations.txt lists none")],
+)  # fmt: skip
+def test_a_tum_folder_without_frames_says_which_list_is_at_fault(
+    name: str, depth: bool, sentence: str, tmp_path: Path
+) -> None:
+    folder = write_tum(tmp_path / "clip", depth=depth)
+    (folder / name).write_text("# timestamp filename\n")
+    with pytest.raises(SequenceError, match=f"clip has no frame: {sentence}"):
+        open_sequence(folder)
+
+
 def test_a_euroc_folder_gives_stereo_pairs_as_recorded(tmp_path: Path) -> None:
     folder = write_euroc(tmp_path / "V1", right_stamps=range(1, 4))
     sequence = open_sequence(folder)
