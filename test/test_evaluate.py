@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 
@@ -208,6 +209,28 @@ def test_a_sequence_is_opened_with_its_options() -> None:
     assert len(open_described("room:frames=3")) == 3
     with pytest.raises(SequenceError, match="does not take"):
         open_described("room:frames=3@clock_offset=-0.01")
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ("rate=x", "the option rate of .* must be a finite number, got 'x'"),
+        ("rate=true", "the option rate of .* must be a finite number, got True"),
+        ("rate=inf", "the option rate of .* must be a finite number, got inf"),
+        ("rate=-1", "must be positive"),
+    ],
+)
+def test_an_option_of_a_sequence_that_is_no_such_value_is_named(options: str, sentence: str, tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "0.png"), np.zeros((20, 30), np.uint8))
+    assert open_described(f"{tmp_path}@rate=10")[0].stamp_ns == 1_000_000_000
+    with pytest.raises(SequenceError, match=sentence):
+        open_described(f"{tmp_path}@{options}")
+
+
+@pytest.mark.parametrize("command", [["evaluate", "orb", "--sequence", ROOM], ["replay", ROOM, "x.bag"]])
+def test_a_number_of_frames_below_one_is_refused(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*command, "--frames", "-3"]) == 1
+    assert "--frames must be 1 or more, got -3" in capsys.readouterr().err
 
 
 def test_a_difference_is_a_tie_where_its_interval_holds_zero() -> None:

@@ -7,7 +7,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from .common import parse_size
+from .common import check_frames, parse_size
 from .sequence_argument import SEQUENCE_HELP, open_described
 
 _CUDA = (
@@ -62,6 +62,7 @@ def run(arguments: argparse.Namespace) -> None:
 
     if arguments.rounds < 1 or min(arguments.budgets) < 1:
         raise ExtractionError("--rounds and --budgets must be at least 1")
+    check_frames(arguments.node_frames, "--node-frames")
     options = BenchOptions(
         models=tuple(arguments.models),
         sizes=tuple(parse_size(text) for text in arguments.sizes),
