@@ -35,8 +35,8 @@ class DataOptions:
     sequence_share
         Share of the pairs that come from `sequences`, in [0, 1). Their detector targets are Shi-Tomasi corners.
     validation
-        Folders of photographs (their ``validation`` split, where they have an index) for the figures made as
-        training goes.
+        Folders of photographs with an ``index.csv``, whose ``validation`` split the figures are of that are made as
+        training goes; a folder without one has no such split and is refused.
     size
         Width and height of the views in pixels, multiples of 16.
     workers
