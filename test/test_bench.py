@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import threading
 import time
@@ -222,6 +223,27 @@ def test_a_program_that_fails_is_told_with_what_it_measures_and_what_it_printed(
     given = {"image": "no_such_image.npy"}
     with pytest.raises(GCNv2Error, match=r"(?s)^orb at 30 Hz could not be measured: .*no_such_image\.npy"):
         run_program("pace", given, what="orb at 30 Hz")
+
+
+SLOW_NUMPY = """
+import sys
+import time
+
+class Slow:
+    def find_spec(self, name, path=None, target=None):
+        if name == "numpy":
+            time.sleep(2)
+
+sys.meta_path.insert(0, Slow())
+"""
+
+
+def test_the_seconds_of_importing_are_those_of_everything_that_is_imported(tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(SLOW_NUMPY)
+    paths = [str(tmp_path), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
+    found = run_program("start_up", {"model": "orb"}, what="the start of orb", environment=environment)
+    assert found["import_seconds"] > 2
 
 
 def test_a_program_that_hangs_is_ended_and_told_with_what_it_measures() -> None:
