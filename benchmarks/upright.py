@@ -25,11 +25,11 @@ from typing import Any
 import numpy as np
 
 from gcnv2_ros.errors import GCNv2Error
-from gcnv2_ros.evaluation.benchmark import POSE_BLOCK, correct_share
+from gcnv2_ros.evaluation.benchmark import correct_share, pose_blocks
 from gcnv2_ros.evaluation.bootstrap import bootstrap_mean, paired_difference
 from gcnv2_ros.evaluation.frontends import parse_frontend
 from gcnv2_ros.evaluation.homography import HomographyPair, score_pair, synthetic_pairs
-from gcnv2_ros.evaluation.pose import PoseResult, score_pose_pairs, sequence_with_truth
+from gcnv2_ros.evaluation.pose import PoseResult, frames_to_score, score_pose_pairs
 from gcnv2_ros.extraction import Extractor
 from gcnv2_ros.features import Features
 from gcnv2_ros.files import atomic_write
@@ -93,7 +93,7 @@ def room_pairs(
     """`pose_pairs` on a rendered room, with rolls that are off by a normal error of its own each frame."""
     sequence = open_sequence(room)
     errors = np.random.default_rng(0).normal(0.0, roll_error, len(sequence))
-    rolls = [true_roll(frame) + float(error) for frame, error in zip(sequence_with_truth(sequence), errors)]
+    rolls = [true_roll(frame) + float(error) for frame, error in zip(frames_to_score(sequence), errors)]
     return pose_pairs(extractor, orb, sequence, rolls, say)
 
 
@@ -102,7 +102,7 @@ def tum_pairs(
 ) -> dict[str, Any]:
     """`pose_pairs` on a TUM sequence, with rolls from its accelerometer."""
     sequence = open_sequence(folder, clock_offset=clock_offset)
-    rolls = accelerometer_rolls(folder, [frame.stamp_ns for frame in sequence_with_truth(sequence)])
+    rolls = accelerometer_rolls(folder, [frame.stamp_ns for frame in frames_to_score(sequence)])
     return pose_pairs(extractor, orb, sequence, rolls, say)
 
 
@@ -115,12 +115,13 @@ def pose_pairs(
     extractor: Extractor, orb: Extractor, sequence: FrameSequence, rolls: list[float], say: Callable[[str], None]
 ) -> dict[str, Any]:
     """Success by true roll between the frames, with 95% intervals of the differences over blocks of 20 frames."""
-    frames = sequence_with_truth(sequence)
+    frames = frames_to_score(sequence)
     camera = sequence.camera
     if camera is None:
         raise GCNv2Error(f"{sequence.name} has no calibration")
     truth = [true_roll(frame) for frame in frames]
-    errors = [abs(math.remainder(a - b, 360.0)) for a, b in zip(rolls, truth)]
+    posed = [(roll, true) for roll, true, frame in zip(rolls, truth, frames) if frame.pose is not None]
+    errors = [abs(math.remainder(roll - true, 360.0)) for roll, true in posed]
     scores: dict[str, list[PoseResult]] = {}
     upright_from = {"orb": None, "without": None, "with": rolls, "true roll": truth}
     for name, known in upright_from.items():
@@ -147,9 +148,9 @@ def _success(scores: dict[str, list[PoseResult]], low: float, high: float) -> di
     return {"pairs": len(inside["with"]), **shares}
 
 
-def _difference(ours: Sequence[PoseResult], theirs: Sequence[PoseResult]) -> dict[str, float]:
-    blocks = [result.start // POSE_BLOCK for result in ours]
-    return vars(paired_difference([r.success for r in ours], [r.success for r in theirs], blocks))
+def _difference(ours: Sequence[PoseResult], theirs: Sequence[PoseResult]) -> dict[str, float] | None:
+    interval = paired_difference([r.success for r in ours], [r.success for r in theirs], pose_blocks(ours))
+    return None if interval is None else vars(interval)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -209,7 +210,10 @@ def _print_poses(title: str, pose: dict[str, Any]) -> None:
             shares = " | ".join(f"{entry[column]:.3f}" for column in ("orb", "without", "with", "true roll"))
             print(f"| {name} | {entry['pairs']} | {shares} |")
     for name in ("with - without", "with - orb", "true roll - without"):
-        print(f"{name}: {pose[name]['mean']:+.3f} [{pose[name]['low']:+.3f}, {pose[name]['high']:+.3f}]")
+        if pose[name] is None:
+            print(f"{name}: too few frames for an interval")
+        else:
+            print(f"{name}: {pose[name]['mean']:+.3f} [{pose[name]['low']:+.3f}, {pose[name]['high']:+.3f}]")
     print(f"roll as given: error {pose['roll error']['median']:.1f} degrees (median)", flush=True)
 
 

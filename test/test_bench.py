@@ -4,9 +4,11 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,9 +23,10 @@ from gcnv2_ros.benchmarking.contenders import (
     threshold_for_as_many,
 )
 from gcnv2_ros.benchmarking.machine import forward_gflop
-from gcnv2_ros.benchmarking.node import against_forward
+from gcnv2_ros.benchmarking.node import against_forward, measure_node, node_conditions
 from gcnv2_ros.benchmarking.pace import paced_seconds
-from gcnv2_ros.benchmarking.program import run_program
+from gcnv2_ros.benchmarking.program import longest_seconds, run_program
+from gcnv2_ros.benchmarking.run import BenchOptions
 from gcnv2_ros.cli.main import main
 from gcnv2_ros.errors import GCNv2Error
 from gcnv2_ros.extraction import DecodeOptions, ExtractorOptions, create_extractor
@@ -158,6 +161,29 @@ def test_the_tables_and_the_picture_show_every_contender(report: Path) -> None:
     assert (report / "bench.png").stat().st_size > 5000
 
 
+def test_on_another_device_the_peers_run_on_the_processor(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    # Most machines have no such device: its engine is then left out, and the peers are measured still.
+    arguments = [
+        "--device",
+        "npu",
+        "--engines",
+        "openvino:fp16",
+        "--sizes",
+        "64x64",
+        "--budgets",
+        "50",
+        "--rounds",
+        "2",
+    ]
+    assert main(["bench", *arguments, "--images", "room:frames=1", "--out", str(tmp_path)]) == 0
+    read = json.loads((tmp_path / "bench.json").read_text())
+    devices = {entry["name"]: entry["device"] for entry in read["runs"]}
+    assert devices["original pipeline"] == devices["cv2.ORB"] == "cpu"
+    assert (f"{MODEL} openvino fp16" in read["left_out"]) == (f"{MODEL} openvino fp16" not in devices)
+    assert "device npu, but cv2.ORB and the original pipeline on the CPU" in (tmp_path / "bench.md").read_text()
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -197,6 +223,50 @@ def test_a_program_that_fails_is_told_with_what_it_measures_and_what_it_printed(
     given = {"image": "no_such_image.npy"}
     with pytest.raises(GCNv2Error, match=r"(?s)^orb at 30 Hz could not be measured: .*no_such_image\.npy"):
         run_program("pace", given, what="orb at 30 Hz")
+
+
+SLOW_NUMPY = """
+import sys
+import time
+
+class Slow:
+    def find_spec(self, name, path=None, target=None):
+        if name == "numpy":
+            time.sleep(2)
+
+sys.meta_path.insert(0, Slow())
+"""
+
+
+def test_the_seconds_of_importing_are_those_of_everything_that_is_imported(tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(SLOW_NUMPY)
+    paths = [str(tmp_path), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
+    found = run_program("start_up", {"model": "orb"}, what="the start of orb", environment=environment)
+    assert found["import_seconds"] > 2
+
+
+def test_a_program_that_hangs_is_ended_and_told_with_what_it_measures() -> None:
+    given = {"options": {"model": "orb"}, "image": "none", "max_keypoints": 9, "hz": 30, "frames": 1}
+    with pytest.raises(GCNv2Error, match=r"^orb at 30 Hz could not be measured: it was not done after 0\.001 s"):
+        run_program("pace", given, what="orb at 30 Hz", longest=0.001)
+
+
+@pytest.mark.parametrize(("frames", "hz", "passes"), [(20_000, 30.0, 1), (2, 0.001, 2), (600, 200.0, 2)])
+def test_many_frames_or_a_slow_camera_are_no_hanging(frames: int, hz: float, passes: int) -> None:
+    assert longest_seconds(frames, hz, passes=passes) > 500 + passes * frames / hz
+
+
+def test_the_node_is_measured_with_the_weights_and_on_the_device_of_the_benchmark() -> None:
+    pytest.importorskip("rclpy", reason="ROS 2 is not installed")
+    options = BenchOptions(weights="other.safetensors", device="cpu", sizes=((64, 48),), budgets=(50,))
+    conditions = node_conditions(options, "torch", "fp32", frames=5)
+    assert [condition.frames for condition in conditions] == [5, 5, 5, 5, 20]
+    assert {(condition.weights, condition.device) for condition in conditions} == {("other.safetensors", "cpu")}
+    with pytest.raises(GCNv2Error, match=r"(?s)the node could not be measured: .*other\.safetensors"):
+        measure_node(conditions[0], say=lambda text: None)
+    with pytest.raises(GCNv2Error, match=r"(?s)the node could not be measured: .*cuda:99"):
+        measure_node(replace(conditions[0], weights="default", device="cuda:99"), say=lambda text: None)
 
 
 def test_a_run_of_the_node_is_put_beside_the_bare_forward_pass() -> None:

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 
@@ -173,6 +174,32 @@ def test_what_a_sequence_lacks_is_said_and_left_out(changes: dict[str, Any], sen
     assert entry["matching"]["matches"] > 5
 
 
+class PartlyTracked(Frames):
+    """The room's frames again and again, with ground truth for some of them."""
+
+    def __init__(self, count: int, tracked: range) -> None:
+        super().__init__()
+        frames = [self.frames[index % 3] for index in range(count)]
+        self.frames = [
+            replace(frame, index=index, stamp_ns=index * 33_000_000, pose=frame.pose if index in tracked else None)
+            for index, frame in enumerate(frames)
+        ]
+
+
+@pytest.mark.parametrize(("tracked", "told"), [(range(60, 95), False), (range(10, 150), True)])
+def test_a_difference_needs_pairs_in_several_blocks_of_frames(tracked: range, told: bool) -> None:
+    options = ComparisonOptions(max_keypoints=50, odometry=False)
+    comparison = compare(PartlyTracked(160, tracked), [parse_frontend("orb"), parse_frontend("sift")], options)
+    entry = comparison.scores["sift"]
+    assert entry["pose"]["pairs"] > 5
+    assert entry["correspondence"]["pairs"] > 1
+    assert ("difference" in entry["pose"]) == ("difference" in entry["correspondence"]) == told
+    notes = [note for note in comparison.recording.notes if "no intervals of differences" in note]
+    assert [note.split(":")[0].split(" in ")[1] for note in notes] == (
+        [] if told else ["relative pose", "repeatability and accuracy"]
+    )
+
+
 def test_stamps_out_of_order_are_refused() -> None:
     with pytest.raises(EvaluationError, match="not later than the one before"):
         record(Frames(stamp_ns=5), [parse_frontend("orb")], max_keypoints=50)
@@ -182,6 +209,28 @@ def test_a_sequence_is_opened_with_its_options() -> None:
     assert len(open_described("room:frames=3")) == 3
     with pytest.raises(SequenceError, match="does not take"):
         open_described("room:frames=3@clock_offset=-0.01")
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ("rate=x", "the option rate of .* must be a finite number, got 'x'"),
+        ("rate=true", "the option rate of .* must be a finite number, got True"),
+        ("rate=inf", "the option rate of .* must be a finite number, got inf"),
+        ("rate=-1", "must be positive"),
+    ],
+)
+def test_an_option_of_a_sequence_that_is_no_such_value_is_named(options: str, sentence: str, tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "0.png"), np.zeros((20, 30), np.uint8))
+    assert open_described(f"{tmp_path}@rate=10")[0].stamp_ns == 1_000_000_000
+    with pytest.raises(SequenceError, match=sentence):
+        open_described(f"{tmp_path}@{options}")
+
+
+@pytest.mark.parametrize("command", [["evaluate", "orb", "--sequence", ROOM], ["replay", ROOM, "x.bag"]])
+def test_a_number_of_frames_below_one_is_refused(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*command, "--frames", "-3"]) == 1
+    assert "--frames must be 1 or more, got -3" in capsys.readouterr().err
 
 
 def test_a_difference_is_a_tie_where_its_interval_holds_zero() -> None:

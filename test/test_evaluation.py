@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -23,10 +25,11 @@ from gcnv2_ros.evaluation.homography import (
     synthetic_pair,
 )
 from gcnv2_ros.evaluation.pose import frame_pairs, roll_between, score_measured_pairs, score_pose_pairs
+from gcnv2_ros.evaluation.tables import markdown_tables
 from gcnv2_ros.extraction.preprocess import resize
 from gcnv2_ros.features import Features
 from gcnv2_ros.geometry import invert_pose, transform_points, warp_homography
-from gcnv2_ros.sequences import RoomOptions, SyntheticRoom
+from gcnv2_ros.sequences import Frame, RoomOptions, Sequence, SyntheticRoom
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 SIZE = (320, 240)
@@ -166,6 +169,45 @@ def test_true_features_of_the_room_give_the_true_poses() -> None:
     assert np.median([result.translation_errors for result in results]) < 0.02
 
 
+def test_frames_without_truth_leave_their_pairs_out_and_no_gap_grows() -> None:
+    room, features = room_features()
+    frames = list(room)
+    whole = score_pose_pairs(features, frames, room.camera, gaps=(5, 10))
+    frames[5] = replace(frames[5], pose=None)
+    frames[10] = replace(frames[10], depth=None)
+    results = score_pose_pairs(features, frames, room.camera, gaps=(5, 10))
+    assert results == [result for result in whole if not {result.start, result.start + result.gap} & {5, 10}]
+    assert 0 < len(results) < len(whole)
+
+
+class PartlyPosed(Sequence):
+    """Twelve frames of the room, of which some have lost their ground truth."""
+
+    def __init__(self, lost: range) -> None:
+        self.room = SyntheticRoom(RoomOptions(width=160, height=120, frames=12))
+        self.name, self.camera, self.lost = "partly posed", self.room.camera, lost
+
+    def __len__(self) -> int:
+        return len(self.room)
+
+    def __getitem__(self, index: int) -> Frame:
+        frame = self.room[index]
+        return replace(frame, pose=None) if frame.index in self.lost else frame
+
+
+def test_the_benchmark_counts_gaps_in_frames_of_the_sequence() -> None:
+    def scored(lost: range) -> dict[str, Any]:
+        data = BenchmarkData({}, {}, {}, PartlyPosed(lost))
+        return run_benchmark([parse_frontend("orb")], data, budgets=[50], say=lambda text: None)["50"]["orb"]["pose"]
+
+    assert scored(range(0))["pairs"] == 5
+    # Left are frames 4 and 9, and 0 and 10; the nine frames with truth are no sequence of their own.
+    holey = scored(range(5, 8))
+    assert (holey["pairs"], set(holey["by gap"])) == (2, {"5", "10"})
+    with pytest.raises(EvaluationError, match="has 5 frames with both depth and ground truth, of 12, and no two"):
+        scored(range(5, 12))
+
+
 def test_two_poses_that_as_many_matches_agree_with_are_both_drawn() -> None:
     camera = SyntheticRoom(RoomOptions(width=160, height=120)).camera
     rng = np.random.default_rng(6)
@@ -220,8 +262,9 @@ def test_blocks_of_equal_values_widen_the_interval() -> None:
 
 def test_a_constant_difference_has_no_width() -> None:
     rng = np.random.default_rng(0)
-    theirs = rng.random(60)
-    interval = paired_difference(list(theirs + 0.1), list(theirs), list(np.arange(60) // 20))
+    theirs = rng.random(140)
+    interval = paired_difference(list(theirs + 0.1), list(theirs), list(np.arange(140) // 20))
+    assert interval is not None
     assert (interval.low, interval.mean, interval.high) == pytest.approx((0.1, 0.1, 0.1))
 
 
@@ -279,7 +322,10 @@ def test_more_keypoints_and_whole_bits_score_higher_in_the_benchmark(tmp_path: P
     few, many = results["50"]["orb"], results["400"]["orb"]
     assert many["synthetic"]["homography@5"]["mean"] >= few["synthetic"]["homography@5"]["mean"]
     assert many["pose"]["area"] > few["pose"]["area"]
-    assert many["pose"]["difference from orb"]["success"] == {"mean": 0, "low": 0, "high": 0}
+    # One block of frames tells of no difference.
+    assert many["pose"]["blocks"] == 1
+    assert "difference from orb" not in many["pose"]
+    assert "No intervals of differences: the pairs begin in only 1 of the 7 blocks" in markdown_tables(results)
 
 
 def test_the_benchmark_command_writes_table_json_and_plot(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

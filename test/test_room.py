@@ -253,6 +253,16 @@ def test_motion_blur_exposure_and_colour_do_what_they_say(room: SyntheticRoom) -
     assert np.abs(colour.gray.astype(float) - sharp).mean() < 1.5
 
 
+def test_motion_blur_is_the_mean_over_the_whole_exposure_in_steps_of_half_a_pixel() -> None:
+    options = RoomOptions(width=160, height=120, frames=60, rate=10.0, seed=4, texel=0.005)
+    blurred = SyntheticRoom(replace(options, exposure_time=0.1))[10].image
+    # The same tenth of a second as 32 frames without blur.
+    filmed = SyntheticRoom(replace(options, rate=640.0, frames=1000))
+    mean = np.mean([filmed[640 + offset].image.astype(float) for offset in range(-31, 32, 2)], axis=0)
+    # Rounding alone is 0.3 gray levels; steps of a whole pixel would be 0.7.
+    assert np.sqrt(np.mean((blurred - mean) ** 2)) < 0.55
+
+
 def test_pictures_that_are_given_hang_on_the_walls() -> None:
     pure_blue = np.zeros((50, 50, 3), np.uint8)
     pure_blue[..., 0] = 255

@@ -559,7 +559,7 @@ def test_the_command_writes_a_bag_and_leaves_nothing_behind_on_failure(
         ("x.bag", ["--format", "mcap"], "format ros1"),
         ("x.db3", [], "is a folder"),
         ("x.mcap", ["--topic", "lidar=/scan"], "ROLE=TOPIC"),
-        ("x.mcap", ["--frames", "0"], "no frame"),
+        ("x.mcap", ["--frames", "-3"], "--frames must be 1 or more, got -3"),
     ):
         assert main(["to-bag", str(bags["mcap"]), str(tmp_path / name), *options]) == 1
         assert sentence in capsys.readouterr().err

@@ -55,7 +55,9 @@ def write_tum(folder: Path, *, depth_shift: float = 0.007, depth: bool = True) -
     return folder
 
 
-def write_euroc(folder: Path, *, baseline: float = 0.1, right_stamps: range = range(4)) -> Path:
+def write_euroc(
+    folder: Path, *, baseline: float = 0.1, right_stamps: range = range(4), distortion: str = "radial-tangential"
+) -> Path:
     """A stereo folder whose second camera stands `baseline` to the right of the first."""
     beside = np.eye(4)
     beside[0, 3] = baseline
@@ -74,7 +76,7 @@ def write_euroc(folder: Path, *, baseline: float = 0.1, right_stamps: range = ra
             "resolution": [64, 48],
             "camera_model": "pinhole",
             "intrinsics": [CAMERA.fx, CAMERA.fy, CAMERA.cx, CAMERA.cy],
-            "distortion_model": "radial-tangential",
+            "distortion_model": distortion,
             "distortion_coefficients": [-0.1, 0.01, 0.001, 0.0],
         }
         (camera / "sensor.yaml").write_text("%YAML:1.0\n" + yaml.safe_dump(content))
@@ -181,6 +183,21 @@ def test_broken_images_are_named_when_they_are_read(tmp_path: Path) -> None:
         sequence[2]
 
 
+@pytest.mark.parametrize(
+    ("name", "depth", "sentence"),
+    [("rgb.txt", False, "rgb.txt lists no image"), ("rgb.txt", True, "rgb.txt lists no image"),
+     ("depth.txt", True, r"no image of rgb.txt has a depth image within 0\.02 s"),
+     ("associations.txt", True, "associations.txt lists none")],
+)  # fmt: skip
+def test_a_tum_folder_without_frames_says_which_list_is_at_fault(
+    name: str, depth: bool, sentence: str, tmp_path: Path
+) -> None:
+    folder = write_tum(tmp_path / "clip", depth=depth)
+    (folder / name).write_text("# timestamp filename\n")
+    with pytest.raises(SequenceError, match=f"clip has no frame: {sentence}"):
+        open_sequence(folder)
+
+
 def test_a_euroc_folder_gives_stereo_pairs_as_recorded(tmp_path: Path) -> None:
     folder = write_euroc(tmp_path / "V1", right_stamps=range(1, 4))
     sequence = open_sequence(folder)
@@ -230,6 +247,19 @@ def test_a_euroc_folder_with_one_camera_cannot_be_rectified(tmp_path: Path) -> N
     (folder / "mav0" / "cam1" / "data.csv").unlink()
     assert open_sequence(folder)[0].right is None
     with pytest.raises(SequenceError, match="two"):
+        open_sequence(folder, rectify=True)
+
+
+def test_fisheye_pairs_in_euroc_s_layout_are_read_as_recorded_and_not_rectified(tmp_path: Path) -> None:
+    folder = write_euroc(tmp_path / "room1_512", distortion="equidistant")
+    sequence = open_sequence(folder)
+    assert sequence.camera is not None
+    assert sequence.right_camera is not None
+    for camera in (sequence.camera, sequence.right_camera):
+        assert (camera.model, camera.projection, camera.rectification) == ("equidistant", None, None)
+    assert sequence.baseline is None
+    np.testing.assert_array_equal(sequence[1].right, picture(11))
+    with pytest.raises(SequenceError, match=r"room1_512.* fisheye .* open it without rectify"):
         open_sequence(folder, rectify=True)
 
 

@@ -24,7 +24,8 @@ from gcnv2_ros.training.correspondence import (
     sample_channels,
     sample_correspondences,
 )
-from gcnv2_ros.training.fold import add_normalisation, fold_normalisation
+from gcnv2_ros.training.devices import process_device
+from gcnv2_ros.training.fold import add_normalisation, fold_normalisation, unfold_normalisation
 from gcnv2_ros.training.loop import compute_losses, learning_rate
 from gcnv2_ros.training.losses import binarise, contrastive, relaxed_triplet, score_map_loss
 from gcnv2_ros.training.photometric import PhotometricOptions, motion_blur_kernel, photometric_change
@@ -327,6 +328,30 @@ def test_folded_network_equals_the_unfolded_and_has_the_published_parameters(mod
             torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=0)
 
 
+@pytest.mark.filterwarnings("ignore:.*is a no-op")
+def test_released_weights_are_unfolded_on_the_device_of_the_network() -> None:
+    # Weights are always read into the processor's memory. "meta" is the one other device that is everywhere.
+    state = create_network("gcnv2_tiny").state_dict()
+    network = add_normalisation(create_network("gcnv2_tiny")).to("meta")
+    unfold_normalisation(network, state, torch.rand(1, 1, 64, 64, device="meta"))
+    assert {tensor.device.type for tensor in network.state_dict().values()} == {"meta"}
+
+
+@pytest.mark.parametrize(
+    ("device", "environment", "expected"),
+    [
+        ("cuda", {}, "cuda"),
+        ("cuda", {"WORLD_SIZE": "1", "LOCAL_RANK": "0"}, "cuda"),
+        ("cuda", {"WORLD_SIZE": "4", "LOCAL_RANK": "0"}, "cuda:0"),
+        ("cuda", {"WORLD_SIZE": "4", "RANK": "3", "LOCAL_RANK": "1"}, "cuda:1"),
+        ("cuda:2", {"WORLD_SIZE": "2", "LOCAL_RANK": "1"}, "cuda:2"),
+        ("cpu", {"WORLD_SIZE": "2", "LOCAL_RANK": "1"}, "cpu"),
+    ],
+)
+def test_each_process_of_torchrun_has_a_gpu_of_its_own(device: str, environment: dict[str, str], expected: str) -> None:
+    assert process_device(device, environment) == expected
+
+
 def test_learning_rate_rises_stays_and_falls() -> None:
     schedule = ScheduleOptions(steps=1000, warmup=100, decay=200, learning_rate=1.0)
     rates = [learning_rate(step, schedule) for step in range(1000)]
@@ -345,6 +370,8 @@ def test_learning_rate_rises_stays_and_falls() -> None:
         ({"data": {"size": 192}}, "data.size must be a list of 2"),
         ({"schedule": {"steps": "many"}}, "schedule.steps must be int"),
         ({"schedule": {"steps": 100}}, "exceed schedule.steps"),
+        ({"schedule": {"validate_every": 0}}, "schedule.validate_every must be 1 step or more, got 0"),
+        ({"schedule": {"checkpoint_every": -5}}, "schedule.checkpoint_every must be 1 step or more, got -5"),
         ([1], "must be a mapping"),
     ],
 )

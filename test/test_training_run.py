@@ -19,7 +19,7 @@ from gcnv2_ros.cli.main import main
 from gcnv2_ros.extraction import ExtractorOptions, create_extractor
 from gcnv2_ros.files import sha256_of
 from gcnv2_ros.networks import create_network
-from gcnv2_ros.sequences import ImageSequence, RoomOptions, SyntheticRoom
+from gcnv2_ros.sequences import Frame, ImageSequence, RoomOptions, Sequence, SyntheticRoom
 from gcnv2_ros.training.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from gcnv2_ros.training.config import TrainingConfig, config_from_dict
 from gcnv2_ros.training.correspondence import sample_correspondences
@@ -235,6 +235,32 @@ def test_a_finished_run_can_be_made_longer_from_before_the_rate_fell(prepared: P
     assert reports[1].learning_rate == longer.schedule.learning_rate
 
 
+@pytest.mark.parametrize(
+    ("changed", "bounds", "parameter"),
+    [
+        ({"muon_learning_rate": 0.002}, (0.099, 0.101), "convD_2.weight"),
+        ({"learning_rate": 2e-4}, (0.099, 0.101), "convD_2.bias"),
+        # The step along the gradient stays beside what the decay takes away.
+        ({"weight_decay": 50.0}, (5, 50), "conv1.0.weight"),
+    ],
+)
+def test_rates_and_decay_may_be_changed_in_a_run_that_goes_on(
+    changed: dict[str, float], bounds: tuple[float, float], parameter: str, prepared: Path, tmp_path: Path
+) -> None:
+    schedule: dict[str, Any] = {"steps": 8, "decay": 1, "warmup": 1, "batch": 1, "weight_decay": 1.0}
+    config = small_config(**schedule)
+    Trainer(config, tmp_path, sources(config, prepared)).run(on_step=lambda report: None, until=2)
+    state = load_checkpoint(tmp_path / "last.pt")
+    moved = []
+    for values in (schedule, {**schedule, **changed}):
+        save_checkpoint(tmp_path / "last.pt", state)
+        config = small_config(**values)
+        trainer = Trainer(config, tmp_path, sources(config, prepared))
+        trainer.run(on_step=lambda report: None, until=3)
+        moved.append((trainer.network.state_dict()[parameter] - state.network[parameter]).norm().item())
+    assert bounds[0] < moved[1] / moved[0] < bounds[1]
+
+
 def test_a_checkpoint_of_another_configuration_is_refused(prepared: Path, tmp_path: Path) -> None:
     config = small_config(steps=4, decay=1, warmup=1)
     Trainer(config, tmp_path, sources(config, prepared)).run(on_step=lambda report: None)
@@ -341,6 +367,46 @@ def test_a_sequence_without_depth_cannot_be_trained_on(photographs: Path) -> Non
         GeometricPairs(ImageSequence(photographs), shi_tomasi_corners, PhotometricOptions())
 
 
+class Holey(Sequence):
+    """Frames of the room, of which some have lost their ground truth."""
+
+    def __init__(self, count: int, lost: dict[int, str]) -> None:
+        self.room = SyntheticRoom(RoomOptions(width=160, height=120, frames=8, seed=2))
+        self.name, self.camera, self.count, self.lost = "holey", self.room.camera, count, lost
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int) -> Frame:
+        frame = self.room[self._position(index)]
+        return replace(frame, **{self.lost[frame.index]: None}) if frame.index in self.lost else frame
+
+
+def test_frames_without_ground_truth_are_left_out_of_geometric_pairs() -> None:
+    lost = {0: "pose", 1: "depth", 2: "pose", 4: "pose", 6: "depth"}
+    pairs = GeometricPairs(Holey(8, lost), shi_tomasi_corners, PhotometricOptions(), largest_gap=4)
+    for seed in range(20):
+        _, _, flow = pairs.draw(np.random.default_rng(seed), SIZE)
+        assert not np.isnan(flow).all()
+
+
+@pytest.mark.parametrize(
+    ("count", "lost", "message"),
+    [
+        (1, (), "holey has one frame"),
+        (3, (0, 1, 2), "holey needs .* no frame with both depth and pose"),
+        (3, (0, 2), "holey: hardly any two frames up to 2 apart have both depth and pose"),
+    ],
+)
+def test_a_sequence_that_gives_no_pairs_is_refused_with_the_reason(
+    count: int, lost: tuple[int, ...], message: str
+) -> None:
+    with pytest.raises(TrainingDataError, match=message):
+        GeometricPairs(Holey(count, dict.fromkeys(lost, "pose")), shi_tomasi_corners, PhotometricOptions()).draw(
+            np.random.default_rng(0), SIZE
+        )
+
+
 def test_validation_scores_the_network_that_it_is_given(photographs: Path) -> None:
     validation = Validation(find_photographs(photographs), count=2)
     scores = []
@@ -366,6 +432,47 @@ def test_preparing_goes_on_where_it_was_stopped(photographs: Path, tmp_path: Pat
     assert len(calls) == done + 1
     with pytest.raises(TrainingDataError, match="use another folder"):
         prepare_pictures(files[:3], tmp_path, detect, teacher="another")
+
+
+def test_photographs_of_one_name_in_several_folders_are_all_prepared(tmp_path: Path) -> None:
+    def prepare(photographs: Path, target: Path) -> list[str]:
+        assert main(["train-prepare", str(photographs), str(target), "--stage", "whole"]) == 0
+        return sorted(path.name for path in target.glob("*.png"))
+
+    drawn = {"monday/left.png": 1, "monday/right.png": 2, "tuesday/left.png": 3, "tuesday/left.jpg": 4}
+    for name, seed in drawn.items():
+        (tmp_path / "robot" / name).parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(tmp_path / "robot" / name), draw_picture(seed))
+    tiles = prepare(tmp_path / "robot", tmp_path / "tiles")
+    assert len(tiles) == 4
+    # Their names depend on the photographs alone: preparing again, from another place, adds none.
+    assert "right_000.png" in tiles
+    (tmp_path / "robot").rename(tmp_path / "moved")
+    assert prepare(tmp_path / "moved", tmp_path / "tiles") == tiles
+    prepared = [picture.pyramid[0].astype(int) for picture in load_pictures(tmp_path / "tiles")]
+    for seed in drawn.values():
+        assert min(np.abs(picture - draw_picture(seed)).mean() for picture in prepared) < 3
+
+
+def test_what_a_kill_left_half_written_is_no_tile(photographs: Path, tmp_path: Path) -> None:
+    files = find_photographs(photographs)[:2]
+    assert prepare_pictures(files, tmp_path, shi_tomasi_corners, teacher="shi_tomasi") == 2
+    (tmp_path / ".1_000.k2jx8q.npy").write_bytes(b"")
+    assert prepare_pictures(files, tmp_path, shi_tomasi_corners, teacher="shi_tomasi") == 2
+    assert len(load_pictures(tmp_path)) == 2
+    config = small_config(steps=2, decay=1, warmup=1)
+    config = replace(config, data=replace(config.data, pictures=(str(tmp_path),)))
+    Trainer(config, tmp_path / "run", sources(config, tmp_path)).run(on_step=lambda report: None)
+    metadata = export_run(tmp_path / "run", tmp_path / "w.safetensors")
+    assert metadata.training["data"][0]["pictures"] == 2
+
+
+@pytest.mark.parametrize("content", [b"", b"not an array", b"\x93NUMPY\x01\x00"])
+def test_a_damaged_tile_is_named(content: bytes, photographs: Path, tmp_path: Path) -> None:
+    prepare_pictures(find_photographs(photographs)[:1], tmp_path, shi_tomasi_corners, teacher="shi_tomasi")
+    (tmp_path / "0_000.npy").write_bytes(content)
+    with pytest.raises(TrainingDataError, match=r"0_000\.npy: not a prepared tile .* prepare the folder again"):
+        load_pictures(tmp_path)
 
 
 def test_several_checkpoints_are_exported_as_their_mean(prepared: Path, tmp_path: Path) -> None:

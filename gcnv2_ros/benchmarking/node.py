@@ -7,7 +7,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import cv2
@@ -21,7 +21,8 @@ from ..sequences import Frame, open_sequence
 from ..transport import PROFILE_VARIABLES, TRANSPORT_VARIABLE
 from ..weights import load_weights
 from .pace import paced_seconds
-from .program import run_program
+from .program import longest_seconds, run_program
+from .run import BenchOptions
 
 _PERCENTILES = (50, 95, 99)
 _DEFAULT_TRANSPORT = "DEFAULT"
@@ -34,7 +35,7 @@ class NodeCondition:
 
     Attributes
     ----------
-    model, precision, runtime, input_size, threads, max_keypoints
+    model, weights, precision, runtime, device, input_size, threads, max_keypoints
         Of the node's extractor.
     reliability
         ``best_effort`` or ``reliable``, of publisher and subscription of the images.
@@ -47,8 +48,10 @@ class NodeCondition:
     """
 
     model: str = "gcnv2_tiny"
+    weights: str = "default"
     precision: str = "fp32"
     runtime: str = "auto"
+    device: str = "auto"
     input_size: tuple[int, int] = (320, 240)
     threads: int = 0
     max_keypoints: int = 1000
@@ -57,6 +60,38 @@ class NodeCondition:
     camera_hz: float = 15.0
     frames: int = 150
     sequence: str = "room:frames=30"
+
+
+def node_conditions(options: BenchOptions, runtime: str, precision: str, *, frames: int) -> list[NodeCondition]:
+    """The runs of the node with one engine: at 15 Hz over each transport and reliability, then a camera of 200 Hz.
+
+    Parameters
+    ----------
+    options
+        Of the benchmark; the first of its models, sizes and budgets are taken.
+    runtime, precision
+        The engine.
+    frames
+        Of a run at 15 Hz.
+    """
+    base = NodeCondition(
+        model=options.models[0],
+        weights=options.weights,
+        precision=precision,
+        runtime=runtime,
+        device=options.device,
+        input_size=options.sizes[0],
+        threads=options.threads,
+        max_keypoints=options.budgets[0],
+        frames=frames,
+    )
+    conditions = [
+        replace(base, reliability=reliability, transport=transport)
+        for transport in ("tuned", "default")
+        for reliability in ("best_effort", "reliable")
+    ]
+    # Four times as many frames, or a camera of 200 Hz would be over before the node has settled.
+    return [*conditions, replace(base, camera_hz=200.0, frames=4 * frames)]
 
 
 def measure_node(condition: NodeCondition, *, say: Callable[[str], None]) -> dict[str, Any]:
@@ -82,7 +117,9 @@ def measure_node(condition: NodeCondition, *, say: Callable[[str], None]) -> dic
     environment.pop(TRANSPORT_VARIABLE, None)
     if condition.transport == "default":
         environment[TRANSPORT_VARIABLE] = _DEFAULT_TRANSPORT
-    return run_program("node", asdict(condition), what="the node", environment=environment)
+    # The frames are played to the node, and then given to the bare forward pass.
+    longest = longest_seconds(condition.frames, condition.camera_hz, passes=2)
+    return run_program("node", asdict(condition), what="the node", longest=longest, environment=environment)
 
 
 def against_forward(run: dict[str, Any]) -> dict[str, Any]:
@@ -134,8 +171,10 @@ def _run(condition: NodeCondition) -> dict[str, Any]:
         frames,
         parameters={
             "model": condition.model,
+            "weights": condition.weights,
             "precision": condition.precision,
             "runtime": condition.runtime,
+            "device": condition.device,
             "input_width": width,
             "input_height": height,
             "threads": condition.threads,
@@ -170,7 +209,9 @@ def _bare_forward(condition: NodeCondition, pictures: Sequence[NDArray[np.uint8]
     """Median milliseconds of the forward pass alone, at the camera's rate: a processor that waits long is slower."""
     options = ExtractorOptions(
         model=condition.model,
+        weights=condition.weights,
         runtime=condition.runtime,
+        device=condition.device,
         precision=condition.precision,
         input_width=condition.input_size[0],
         input_height=condition.input_size[1],

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Calls at a camera's rate, and what they cost until the next one.
 
-As a program: extract from one image again and again, as a JSON object says (the only argument), and print milliseconds.
+As a program: extract from one image again and again, as a JSON object says (the first argument); print milliseconds.
 A process of its own, since the threads of some engines wait busily, and would be in the way of others.
 """
 

@@ -19,7 +19,8 @@ def markdown_report(report: dict[str, Any]) -> str:
         f"{machine['processor']}, {machine['cores']} cores, {machine['date']}; load average before "
         f"{_load(machine['load_average'])}, after {_load(report['load_average_after'])}. Matrix products: "
         f"{max(report['gemm_gflops']):.0f} GFLOP/s. Medians in milliseconds by the clock"
-        f"{_threads(report['options']['threads'])}; images {report['image_size'][0]}x{report['image_size'][1]}.",
+        f"{_threads(report['options']['threads'])}; images {report['image_size'][0]}x{report['image_size'][1]}"
+        f"{_device(report['options']['device'])}.",
         "",
         "| | network input | keypoints | forward | share of peak | decoding | gray image to features, p50 / p95 / p99 "
         "| to cv2.ORB | to the original pipeline | message to message |",
@@ -165,6 +166,10 @@ def _node_table(runs: list[dict[str, Any]]) -> list[str]:
 
 def _load(load: Any) -> str:
     return "unknown" if load is None else f"{load[0]:.1f}"
+
+
+def _device(device: str) -> str:
+    return "" if device == "cpu" else f"; device {device}, but cv2.ORB and the original pipeline on the CPU"
 
 
 def _threads(threads: int) -> str:

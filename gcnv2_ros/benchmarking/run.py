@@ -29,7 +29,7 @@ from .contenders import (
     threshold_for_as_many,
 )
 from .machine import describe_machine, forward_gflop, gemm_gflops
-from .program import run_program
+from .program import longest_seconds, run_program
 
 SCHEMA_VERSION = 1
 PERCENTILES = (50, 95, 99)
@@ -64,7 +64,7 @@ class BenchOptions:
     threads
         CPU threads of each engine; 0: its own choice.
     device
-        As in `ExtractorOptions`.
+        As in `ExtractorOptions`, of the engines. The peers, cv2.ORB and the original pipeline, run on the CPU.
     """
 
     models: tuple[str, ...] = ("gcnv2_tiny",)
@@ -137,14 +137,17 @@ def run_bench(
             say(f"{runtime} {precision} by itself")
             chosen_engine = _extractor_options(options, model, size, runtime, precision)
             report["start_up"].append(measure_start(chosen_engine))
-            for threads in sorted({1, options.threads}, reverse=True):
+            # The processor's threads make no difference on another device; ``auto`` may be the processor.
+            counts = {1, options.threads} if options.device in ("cpu", "auto") else {options.threads}
+            for threads in sorted(counts, reverse=True):
                 paced = replace(chosen_engine, threads=threads)
                 report["at_camera_rate"].append(measure_pace(paced, images[0], options))
     report["at_camera_rate"].append(measure_pace(ExtractorOptions(model="orb"), images[0], options))
     report["gemm_gflops"].append(gemm_gflops(options.threads))
     peak = max(report["gemm_gflops"])
     for entry in (*report["runs"], *report["by_budget"]):
-        if entry["precision"] == "fp32":
+        # The peak is the processor's.
+        if entry["precision"] == "fp32" and entry["device"] == "cpu":
             seconds = entry["stages_ms"]["forward"]["p50"] / 1e3
             entry["share_of_gemm_peak"] = (
                 forward_gflop(entry["model"], *entry["input_size"], detector=entry["detector"] == "network")
@@ -188,7 +191,8 @@ def measure_pace(options: ExtractorOptions, image: NDArray[np.uint8], bench: Ben
             "hz": _CAMERA_HZ,
             "frames": bench.rounds,
         }
-        found = run_program("pace", given, what=f"{name} at {_CAMERA_HZ:g} Hz")
+        longest = longest_seconds(bench.rounds, _CAMERA_HZ)
+        found = run_program("pace", given, what=f"{name} at {_CAMERA_HZ:g} Hz", longest=longest)
     share = found["processor_ms"] / 1e3 * _CAMERA_HZ
     return {"name": name, "threads": options.threads, "hz": _CAMERA_HZ, "processor_share": share, **found}
 
@@ -226,7 +230,8 @@ def _contenders(
             made.append(NetworkContender(chosen, weights, decode))
         except GCNv2Error as error:
             left_out[f"{model} {runtime} {precision}"] = str(error)
-    original = _extractor_options(options, model, size, "torch", "fp32")
+    # A peer and no engine of the package: its steps are those of a processor.
+    original = replace(_extractor_options(options, model, size, "torch", "fp32"), device="cpu")
     made.append(
         OriginalContender(
             original,
@@ -277,6 +282,7 @@ def _summary(
         "input_size": list(size),
         "runtime": None,
         "precision": None,
+        "device": "cpu",
         "detector": None,
         "keypoints": float(np.median([len(m.features) for m in measured])),
         "stages_ms": {name: _percentiles(values) for name, values in stages.items()},
@@ -287,7 +293,8 @@ def _summary(
     }
     if isinstance(contender, NetworkContender):
         entry["detector"] = contender.detector
-        entry["runtime"], entry["precision"] = contender.runtime.name, contender.runtime.precision
+        runtime = contender.runtime
+        entry["runtime"], entry["precision"], entry["device"] = runtime.name, runtime.precision, runtime.device
         decoding = stages["suppress"] + stages["sample"]
         entry["decode_to_forward"] = float(np.median(decoding / stages["forward"]))
         entry["total_to_forward"] = float(np.median(np.sum([stages[n] for n in STAGES], axis=0) / stages["forward"]))

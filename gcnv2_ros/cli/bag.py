@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import GCNv2Error
+from .common import check_frames
 
 TOPIC_ROLES = ("image", "depth", "right", "camera_info", "right_camera_info", "ground_truth")
 
@@ -53,6 +54,7 @@ def run(arguments: argparse.Namespace) -> None:
     from ..sequences import open_sequence
     from ..sequences.bag_writer import write_bag
 
+    check_frames(arguments.frames)
     sequence = open_sequence(arguments.sequence, **_topics(arguments.topic))
     for note in getattr(sequence, "notes", ()):
         print(f"{sequence.name}: {note}", file=sys.stderr)

@@ -7,7 +7,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from .common import parse_size
+from .common import check_frames, parse_size
 from .sequence_argument import SEQUENCE_HELP, open_described
 
 _CUDA = (
@@ -54,7 +54,7 @@ def run(arguments: argparse.Namespace) -> None:
     import cv2
     import numpy as np
 
-    from ..benchmarking.node import NodeCondition, against_forward, measure_node
+    from ..benchmarking.node import against_forward, measure_node, node_conditions
     from ..benchmarking.report import markdown_report, plot_report
     from ..benchmarking.run import BenchOptions, run_bench
     from ..extraction import ExtractionError
@@ -62,6 +62,7 @@ def run(arguments: argparse.Namespace) -> None:
 
     if arguments.rounds < 1 or min(arguments.budgets) < 1:
         raise ExtractionError("--rounds and --budgets must be at least 1")
+    check_frames(arguments.node_frames, "--node-frames")
     options = BenchOptions(
         models=tuple(arguments.models),
         sizes=tuple(parse_size(text) for text in arguments.sizes),
@@ -86,7 +87,6 @@ def run(arguments: argparse.Namespace) -> None:
 
     report = run_bench(options, colour, say=say)
     if arguments.node:
-        width, height = options.sizes[0]
         working = [
             (runtime, precision)
             for runtime, precision in options.engines
@@ -94,22 +94,7 @@ def run(arguments: argparse.Namespace) -> None:
         ][:2]
         report["node"] = []
         for runtime, precision in working:
-            base = NodeCondition(
-                model=options.models[0],
-                precision=precision,
-                runtime=runtime,
-                input_size=(width, height),
-                threads=arguments.threads,
-                max_keypoints=options.budgets[0],
-                frames=arguments.node_frames,
-            )
-            conditions = [
-                replace(base, reliability=reliability, transport=transport)
-                for transport in ("tuned", "default")
-                for reliability in ("best_effort", "reliable")
-            ]
-            # Four times as many frames, or a camera of 200 Hz would be over before the node has settled.
-            conditions.append(replace(base, camera_hz=200.0, frames=4 * base.frames))
+            conditions = node_conditions(options, runtime, precision, frames=arguments.node_frames)
             report["node"] += [against_forward(measure_node(condition, say=say)) for condition in conditions]
     tables = markdown_report(report)
     print(tables)

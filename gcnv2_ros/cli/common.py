@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
+from ..errors import GCNv2Error
 from ..image_size import read_size
 
 if TYPE_CHECKING:
@@ -59,6 +60,18 @@ def decode_options(arguments: argparse.Namespace) -> DecodeOptions:
     return DecodeOptions(
         max_keypoints=arguments.max_keypoints, score_threshold=arguments.score_threshold, detector=arguments.detector
     )
+
+
+def check_frames(count: int | None, name: str = "--frames") -> None:
+    """Refuse a number of frames below 1; None is all of them.
+
+    Raises
+    ------
+    GCNv2Error
+        With the option's name.
+    """
+    if count is not None and count < 1:
+        raise GCNv2Error(f"{name} must be 1 or more, got {count}")
 
 
 def parse_size(text: str) -> tuple[int, int]:

@@ -40,7 +40,7 @@ def add_parsers(subparsers: Any) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Render or read the frames, run the demonstration, write the page."""
     from ..sequences import open_sequence
-    from .common import parse_size
+    from .common import check_frames, parse_size
 
     try:
         from ..ros.demonstration import run_demonstration
@@ -48,6 +48,7 @@ def run(arguments: argparse.Namespace) -> None:
         raise MissingDependencyError(
             "rclpy", "`gcnv2 demo`", "source a ROS 2 installation, or pip install 'gcnv2-ros[ros]'"
         ) from error
+    check_frames(arguments.frames)
     width, height = parse_size(arguments.input_size)
     sequence = open_sequence(arguments.sequence)
     frames = read_frames(sequence, arguments.frames)

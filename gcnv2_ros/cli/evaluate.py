@@ -9,6 +9,7 @@ import platform
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .common import check_frames
 from .progress import progress_bars
 from .sequence_argument import SEQUENCE_HELP, open_described
 
@@ -58,6 +59,7 @@ def run(arguments: argparse.Namespace) -> None:
 
     if arguments.runs < 1 or arguments.max_keypoints < 1:
         raise GCNv2Error("--runs and --max-keypoints must be 1 or more")
+    check_frames(arguments.frames)
     frontends = [parse_frontend(text, threads=arguments.threads) for text in arguments.frontends]
     reference = parse_frontend(arguments.reference, threads=arguments.threads)
     if reference.label not in [frontend.label for frontend in frontends]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import GCNv2Error, MissingDependencyError
-from .common import add_extractor_arguments, decode_options, extractor_options
+from .common import add_extractor_arguments, check_frames, decode_options, extractor_options
 from .progress import progress_bars
 from .sequence_argument import SEQUENCE_HELP, open_described
 
@@ -54,8 +54,7 @@ def run(arguments: argparse.Namespace) -> None:
     """Replay, with a bar of progress, and say what became of the frames."""
     if not (math.isfinite(arguments.rate) and arguments.rate >= 0):
         raise GCNv2Error(f"--rate must be 0 or more, got {arguments.rate}")
-    if arguments.frames is not None and arguments.frames < 1:
-        raise GCNv2Error(f"--frames must be 1 or more, got {arguments.frames}")
+    check_frames(arguments.frames)
     sequence = open_described(arguments.sequence)
     for note in getattr(sequence, "notes", ()):
         print(f"{sequence.name}: {note}", file=sys.stderr)

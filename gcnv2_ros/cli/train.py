@@ -56,7 +56,7 @@ def add_parsers(subparsers: Any) -> None:
     train = subparsers.add_parser("train", help="train a network, or go on with a training")
     train.add_argument("config", type=Path, help="YAML configuration, see docs/training.md")
     train.add_argument("out", type=Path, help="folder of the run: checkpoints, TensorBoard log, weights")
-    train.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: %(default)s)")
+    train.add_argument("--device", default="auto", help="auto, cpu, cuda (one GPU a process) or cuda:N")
     train.add_argument("--threads", type=int, default=0, help="CPU threads (default: all)")
     train.add_argument("--until", type=int, default=None, help="stop after this many steps in all")
     train.set_defaults(run=run_train)
@@ -140,6 +140,7 @@ def run_prepare(arguments: argparse.Namespace) -> None:
             arguments.out,
             detect,
             teacher=teacher,
+            folder=arguments.photographs,
             short_side=arguments.short_side,
             stages=("whole", "parts") if arguments.stage == "all" else (arguments.stage,),
             progress=progress,

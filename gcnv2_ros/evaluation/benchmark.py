@@ -13,7 +13,7 @@ from ..sequences import Sequence as FrameSequence
 from .bootstrap import bootstrap_mean, paired_difference
 from .frontends import Frontend
 from .homography import HomographyPair, HomographyScores, score_pairs
-from .pose import PoseResult, score_pose_pairs, sequence_with_truth
+from .pose import PoseResult, frames_to_score, score_pose_pairs
 
 POSE_BLOCK = 20
 REFERENCE = "orb"
@@ -67,7 +67,7 @@ def run_benchmark(
         ``{budget: {label: {set: {score: {mean, low, high}}}}}``, plain values for JSON. Scores are shares in [0, 1].
     """
     results: dict[str, Any] = {}
-    frames = sequence_with_truth(data.sequence) if data.sequence is not None else []
+    frames = frames_to_score(data.sequence) if data.sequence is not None else []
     camera = data.sequence.camera if data.sequence is not None else None
     for budget in budgets:
         by_label: dict[str, Any] = {}
@@ -92,7 +92,8 @@ def run_benchmark(
             by_label[frontend.label] = entry
         if REFERENCE in poses:
             for label, ours in poses.items():
-                by_label[label]["pose"]["difference from orb"] = pose_difference(ours, poses[REFERENCE])
+                if difference := pose_difference(ours, poses[REFERENCE]):
+                    by_label[label]["pose"]["difference from orb"] = difference
         results[str(budget)] = by_label
     return results
 
@@ -115,9 +116,10 @@ def summarise_homographies(scores: Sequence[HomographyScores]) -> dict[str, Any]
 
 
 def summarise_poses(results: Sequence[PoseResult]) -> dict[str, Any]:
-    """Success, area under the curve, and success by gap and by roll."""
+    """Pairs, the blocks that they begin in, success, area under the curve, and success by gap and by roll."""
     summary: dict[str, Any] = {
         "pairs": len(results),
+        "blocks": len(set(pose_blocks(results))),
         "success": float(np.mean([result.success for result in results])),
         "area": float(np.mean([result.area for result in results])),
         "inliers": float(np.median([result.inliers for result in results])),
@@ -133,19 +135,26 @@ def summarise_poses(results: Sequence[PoseResult]) -> dict[str, Any]:
     return summary
 
 
+def pose_blocks(results: Sequence[PoseResult]) -> list[int]:
+    """The block of `POSE_BLOCK` frames that each pair begins in."""
+    return [result.start // POSE_BLOCK for result in results]
+
+
 def pose_difference(ours: Sequence[PoseResult], theirs: Sequence[PoseResult]) -> dict[str, Any]:
-    """Difference in success and area, with 95% intervals by paired bootstrap over blocks of 20 frames."""
-    blocks = [result.start // POSE_BLOCK for result in ours]
-    return {
-        score: vars(
-            paired_difference(
-                [getattr(result, score) for result in ours],
-                [getattr(result, score) for result in theirs],
-                blocks,
-            )
+    """Difference in success and area, with 95% intervals by paired bootstrap over blocks of 20 frames.
+
+    Empty where the pairs begin in fewer than `gcnv2_ros.evaluation.bootstrap.FEWEST_BLOCKS` blocks.
+    """
+    differences = {}
+    for score in ("success", "area"):
+        difference = paired_difference(
+            [getattr(result, score) for result in ours],
+            [getattr(result, score) for result in theirs],
+            pose_blocks(ours),
         )
-        for score in ("success", "area")
-    }
+        if difference is not None:
+            differences[score] = vars(difference)
+    return differences
 
 
 def _interval(values: Sequence[float]) -> dict[str, float]:

@@ -10,6 +10,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 RESAMPLINGS = 2000
+FEWEST_BLOCKS = 7
+"""A difference of values in fewer blocks gets no interval: the percentile method makes it too narrow. Of normally
+distributed blocks, 95% intervals hold the true mean in 49% of cases with 2 blocks, 84% with 5, 88% with 7, 91% with 15,
+94% with 35."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,8 @@ def block_bootstrap_mean(values: ArrayLike, blocks: ArrayLike, *, seed: int = 0)
 
 def paired_difference(
     ours: Sequence[float], theirs: Sequence[float], blocks: Sequence[int], *, seed: int = 0
-) -> Interval:
-    """95% interval of the mean of ``ours - theirs``, paired, in blocks."""
+) -> Interval | None:
+    """95% interval of the mean of ``ours - theirs``, paired, in blocks; None with fewer than `FEWEST_BLOCKS`."""
+    if len(set(blocks)) < FEWEST_BLOCKS:
+        return None
     return block_bootstrap_mean(np.asarray(ours, float) - np.asarray(theirs, float), blocks, seed=seed)

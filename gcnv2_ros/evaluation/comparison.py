@@ -20,7 +20,7 @@ from ..matching import match
 from ..sequences import Frame
 from ..sequences import Sequence as FrameSequence
 from .benchmark import POSE_BLOCK, correct_share, pose_difference, summarise_poses
-from .bootstrap import Interval, bootstrap_mean, paired_difference
+from .bootstrap import FEWEST_BLOCKS, Interval, bootstrap_mean, paired_difference
 from .correspondence import GAP, score_frames, spread_pairs
 from .frontends import Frontend
 from .homography import HomographyScores, SyntheticOptions, score_pair, synthetic_pair
@@ -30,8 +30,6 @@ from .recording import STAGES, Progress, Recording, record
 
 ROLLS = tuple(range(0, 181, 15))
 ROW_TOLERANCE = 2.0
-FEWEST_BLOCKS = 5
-"""With fewer blocks of frames (`POSE_BLOCK`) a bootstrap interval says nothing."""
 
 _EPIPOLAR_PIXELS = 1.5
 _FEWEST_FOR_EPIPOLAR = 15
@@ -144,6 +142,7 @@ def compare(
         keep=[index for pair in pairs for index in pair] + rolled,
         progress=stage("extract"),
     )
+    known = [pair for pair in pairs if recording.camera is not None and _geometry_known(recording, pair)]
     poses: dict[str, list[PoseResult]] = {}
     judged: dict[str, dict[str, list[float]]] = {}
     scores: dict[str, dict[str, Any]] = {}
@@ -164,23 +163,18 @@ def compare(
                     "matches": float(np.median([result.matches for result in poses[label]])),
                     "inlier ratio": _inlier_ratio(poses[label]),
                 }
-        judged[label] = _judge(recording, label, pairs)
-        if judged[label]["MMA@3"]:
+        if known:
+            judged[label] = _judge(recording, label, known)
             entry["correspondence"] = {name: vars(bootstrap_mean(values)) for name, values in judged[label].items()}
-            entry["correspondence"]["pairs"] = len(judged[label]["MMA@3"])
+            entry["correspondence"]["pairs"] = len(known)
         if label in recording.right:
             entry["stereo"] = stereo_statistics(features, recording.right[label])
         entry["roll"] = _roll_scores(frontend, options.max_keypoints, [recording.frames[index] for index in rolled])
         scores[label] = entry
         report(number + 1, len(frontends))
-    blocks = len({index // POSE_BLOCK for index in range(total)})
-    if blocks >= FEWEST_BLOCKS:
-        _add_differences(scores, poses, judged, [first // POSE_BLOCK for first, _ in pairs], options.reference)
-    elif poses:
-        recording.notes.append(
-            f"{total} frames are too few for intervals of differences; "
-            f"{(FEWEST_BLOCKS - 1) * POSE_BLOCK + 1} or more are needed"
-        )
+    blocks = [first // POSE_BLOCK for first, _ in known]
+    _add_differences(scores, poses, judged, blocks, options.reference)
+    recording.notes.extend(_blocks_notes(scores, len(set(blocks))))
     comparison = Comparison(recording, scores)
     if options.odometry:
         comparison = _with_odometry(comparison, options, stage)
@@ -254,16 +248,18 @@ def _inlier_ratio(results: Sequence[PoseResult]) -> float:
     return float(np.median([result.inliers / result.matches if result.matches else 0.0 for result in results]))
 
 
+def _geometry_known(recording: Recording, pair: tuple[int, int]) -> bool:
+    frames = [recording.frames[index] for index in pair]
+    return all(frame.depth is not None and frame.pose is not None for frame in frames)
+
+
 def _judge(recording: Recording, label: str, pairs: Sequence[tuple[int, int]]) -> dict[str, list[float]]:
-    """Repeatability and matching accuracy of the pairs whose geometry is known."""
+    """Repeatability and matching accuracy of pairs whose geometry is known."""
+    assert recording.camera is not None
     values: dict[str, list[float]] = {"MMA@3": [], "MMA@5": [], "repeatability@3": [], "matching share": []}
     for first, second in pairs:
-        frames = recording.frames[first], recording.frames[second]
-        known = all(frame.depth is not None and frame.pose is not None for frame in frames)
-        if not known or recording.camera is None:
-            continue
         features = recording.features[label][first], recording.features[label][second]
-        score = score_frames(features, *frames, recording.camera)
+        score = score_frames(features, recording.frames[first], recording.frames[second], recording.camera)
         values["MMA@3"].append(score.accuracy[0])
         values["MMA@5"].append(score.accuracy[1])
         values["repeatability@3"].append(score.repeatability)
@@ -304,13 +300,28 @@ def _add_differences(
     for label, entry in scores.items():
         if label == reference:
             continue
-        if "pose" in entry and poses.get(reference):
-            entry["pose"]["difference"] = pose_difference(poses[label], poses[reference])
+        if "pose" in entry and (pose := pose_difference(poses[label], poses[reference])):
+            entry["pose"]["difference"] = pose
         if "correspondence" in entry:
-            entry["correspondence"]["difference"] = {
-                name: vars(paired_difference(values, judged[reference][name], blocks[: len(values)]))
-                for name, values in judged[label].items()
-            }
+            pairs = {name: (values, judged[reference][name]) for name, values in judged[label].items()}
+            found = {name: paired_difference(*values, blocks) for name, values in pairs.items()}
+            if known := {name: vars(interval) for name, interval in found.items() if interval is not None}:
+                entry["correspondence"]["difference"] = known
+
+
+def _blocks_notes(scores: dict[str, dict[str, Any]], judged_blocks: int) -> list[str]:
+    """Which differences have no interval, and why; the pairs are the same of all frontends."""
+    entry = next(iter(scores.values()))
+    counts = {
+        "relative pose": entry["pose"]["blocks"] if "pose" in entry else None,
+        "repeatability and accuracy": judged_blocks if "correspondence" in entry else None,
+    }
+    return [
+        f"no intervals of differences in {name}: the pairs with ground truth begin in only {count} of the "
+        f"{FEWEST_BLOCKS} blocks of {POSE_BLOCK} frames that are needed"
+        for name, count in counts.items()
+        if count is not None and count < FEWEST_BLOCKS
+    ]
 
 
 def _with_odometry(comparison: Comparison, options: ComparisonOptions, stage: Callable[[str], Progress]) -> Comparison:

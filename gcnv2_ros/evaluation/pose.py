@@ -163,28 +163,26 @@ def roll_between(relative: NDArray[np.float64]) -> float:
 def score_pose_pairs(
     features: Sequence[Features], frames: Sequence[Frame], camera: Camera, gaps: Sequence[int] = GAPS
 ) -> list[PoseResult]:
-    """Estimate and judge the pose of every pair of `frame_pairs`.
+    """Estimate and judge the pose of every pair of `frame_pairs` whose frames have both depth and pose.
 
     Parameters
     ----------
     features
         Of each frame.
     frames
-        With depth and pose.
+        All frames of a sequence, one after the other: the gap of a pair is counted in them.
     camera
         Of all frames.
-
-    Raises
-    ------
-    EvaluationError
-        If a frame has no depth or no pose.
     """
-    measured, poses = [], []
+    measured: list[Features] = []
+    poses: list[NDArray[np.float64] | None] = []
     for frame, found in zip(frames, features):
-        if frame.depth is None or frame.pose is None:
-            raise EvaluationError(f"frame {frame.index} needs depth and ground truth for this score")
-        measured.append(found.with_arrays(depth=sample_depth(frame.depth, found.uv, found.image_size)))
-        poses.append(frame.pose)
+        if frame.depth is None:
+            measured.append(found)
+            poses.append(None)
+        else:
+            measured.append(found.with_arrays(depth=sample_depth(frame.depth, found.uv, found.image_size)))
+            poses.append(frame.pose)
     return score_measured_pairs(measured, poses, camera, gaps)
 
 
@@ -242,17 +240,21 @@ def _errors(pose: NDArray[np.float64] | None, truth: NDArray[np.float64]) -> tup
     return degrees, float(np.linalg.norm(pose[:3, 3] - truth[:3, 3]))
 
 
-def sequence_with_truth(sequence: FrameSequence) -> list[Frame]:
-    """All frames of a sequence that have depth and pose.
+def frames_to_score(sequence: FrameSequence) -> list[Frame]:
+    """All frames of a sequence for `score_pose_pairs`.
 
     Raises
     ------
     EvaluationError
-        If the sequence has no calibration or fewer than two such frames.
+        If the sequence has no calibration, or no pair of frames with depth and pose.
     """
     if sequence.camera is None:
         raise EvaluationError(f"{sequence.name} has no calibration; the pose score needs one")
-    frames = [frame for frame in sequence if frame.depth is not None and frame.pose is not None]
-    if len(frames) < 2:
-        raise EvaluationError(f"{sequence.name} has {len(frames)} frames with both depth and ground truth; need two")
+    frames = list(sequence)
+    known = [frame.depth is not None and frame.pose is not None for frame in frames]
+    if not any(known[start] and known[start + gap] for start, gap in frame_pairs(len(frames))):
+        raise EvaluationError(
+            f"{sequence.name} has {sum(known)} frames with both depth and ground truth, of {len(frames)}, and no two "
+            f"of them {', '.join(map(str, GAPS))} frames apart; the pose score is of such pairs"
+        )
     return frames

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import inspect
+import math
+import typing
 from pathlib import Path
 from typing import Any
 
@@ -81,8 +83,27 @@ def _opened(kind: Any, spec: str | Path, options: dict[str, Any], *arguments: An
         inspect.signature(kind).bind(*arguments, **options)
     except TypeError as error:
         raise SequenceError(f"{spec} is read by {kind.__name__}, which does not take {options}: {error}") from error
+    hints = typing.get_type_hints(kind.__init__)
+    for name, value in options.items():
+        if expected := _expected(hints[name], value):
+            raise SequenceError(f"the option {name} of {spec} must be {expected}, got {value!r}")
     opened: Sequence = kind(*arguments, **options)
     return opened
+
+
+def _expected(hint: Any, value: Any) -> str:
+    """What an option annotated with `hint` must be, or an empty text where `value` is that or nothing plain."""
+    kinds = set(typing.get_args(hint)) or {hint}
+    if float in kinds:
+        fits = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        expected = "a finite number"
+    elif bool in kinds:
+        fits, expected = isinstance(value, bool), "true or false"
+    elif str in kinds:
+        fits, expected = isinstance(value, str | Path), "a text"
+    else:
+        return ""
+    return "" if fits or (value is None and type(None) in kinds) else expected
 
 
 def _description(path: Path) -> str:

@@ -22,7 +22,8 @@ _MODELS: dict[str, DistortionModel] = {"radial-tangential": "plumb_bob", "equidi
 class EurocSequence(Sequence):
     """A folder with ``mav0/cam0`` and, for stereo, ``mav0/cam1``.
 
-    A stereo pair's cameras carry the rectification and projection that OpenCV computes from the calibration.
+    A stereo pair's cameras carry the rectification and projection that OpenCV computes from the calibration; those of
+    fisheye (equidistant) lenses, as TUM-VI has them, carry none and cannot be rectified.
 
     Parameters
     ----------
@@ -35,7 +36,7 @@ class EurocSequence(Sequence):
     Raises
     ------
     SequenceError
-        If the folder is none of the kind, or `rectify` is asked for without a second camera.
+        If the folder is none of the kind, or `rectify` is asked for without a second camera or with fisheye lenses.
     """
 
     def __init__(self, path: str | Path, *, rectify: bool = False) -> None:
@@ -53,7 +54,14 @@ class EurocSequence(Sequence):
             self._stamps = sorted(images.keys() & self._right.keys())
             right, body_from_right = read_sensor_yaml(folder / "cam1" / "sensor.yaml")
             left_to_right = invert_pose(body_from_right) @ body_from_left
-            self.camera, self.right_camera = rectify_pair(self.camera, right, left_to_right)
+            fisheye = "equidistant" in (self.camera.model, right.model)
+            if fisheye and rectify:
+                raise SequenceError(
+                    f"{folder} has fisheye (equidistant) cameras, which are not rectified here; open it without "
+                    "rectify, or rectify its images beforehand"
+                )
+            pair = (self.camera, right) if fisheye else rectify_pair(self.camera, right, left_to_right)
+            self.camera, self.right_camera = pair
         if not self._stamps:
             raise SequenceError(f"{folder} has no frame: cam0 and cam1 have no time stamp in common")
         truth = folder / "state_groundtruth_estimate0" / "data.csv"

@@ -52,7 +52,7 @@ class RoomOptions:
     roll_degrees
         Amplitude of the camera's roll.
     speed
-        Of the motion: 1.0 is about 0.4 m/s and 20 degrees/s.
+        Of the motion: 1.0 is 0.25 to 0.4 m/s, as the seed has it, and 10 degrees/s on average; at most twice that.
     still
         The camera rests where it starts.
     noise
@@ -249,12 +249,12 @@ class SyntheticRoom(Sequence):
         return self._scene.image(pose, self._image_grid)
 
     def _shutter(self, index: int) -> NDArray[np.float64]:
-        """Instants of the sub-exposures as shares of the exposure about its middle: one for half a pixel of motion."""
+        """Instants of the sub-exposures as shares of the exposure about its middle: one for half a pixel, 2 to 16."""
         options = self.options
         if not options.exposure_time or options.still:
             return np.zeros(1)
         first, last = (
-            self._trajectory.pose(index / options.rate + sign * options.exposure_time / 2) for sign in (-0.5, 0.5)
+            self._trajectory.pose(index / options.rate + sign * options.exposure_time / 2) for sign in (-1, 1)
         )
         turned = math.acos(np.clip((np.trace(first[:3, :3].T @ last[:3, :3]) - 1) / 2, -1, 1))
         moved = float(np.linalg.norm(first[:3, 3] - last[:3, 3]))

@@ -24,7 +24,7 @@ class Trajectory:
     roll
         Amplitude of the roll in radians.
     speed
-        How fast time runs: 1.0 is a calm walk of about 0.3 m/s and 15 degrees/s.
+        How fast time runs: 1.0 is a calm walk, of 0.25 to 0.4 m/s and 10 degrees/s on average.
     phases
         float64 (3, 4): phases of position, angles and roll, and the direction of turning in the last one's sign.
     """

@@ -63,9 +63,7 @@ class TumSequence(Sequence):
         else:
             raise SequenceError(f"{folder} is not a TUM RGB-D folder: it has neither associations.txt nor rgb.txt")
         if not self._entries:
-            raise SequenceError(
-                f"{folder} has no frame: no image of rgb.txt has a depth image within {longest_difference} s"
-            )
+            raise SequenceError(f"{folder} has no frame: {_lack(folder, longest_difference)}")
         truth = folder / "groundtruth.txt"
         self._poses = _read_poses(truth) if truth.is_file() else None
 
@@ -110,6 +108,15 @@ def _read_associations(folder: Path) -> list[_Entry]:
         stamp, image, depth = (row[0], row[1], row[3]) if colour_first else (row[2], row[3], row[1])
         entries.append(_Entry(seconds_to_ns(stamp, path, line), folder / image, folder / depth))
     return sorted(entries, key=lambda entry: entry.stamp_ns)
+
+
+def _lack(folder: Path, longest_difference: float) -> str:
+    """Why a folder has no frame; its lists are readable."""
+    if (folder / "associations.txt").is_file():
+        return "associations.txt lists none"
+    if not _read_list(folder / "rgb.txt"):
+        return "rgb.txt lists no image"
+    return f"no image of rgb.txt has a depth image within {longest_difference} s"
 
 
 def _associate(folder: Path, longest_difference: int) -> list[_Entry]:

@@ -35,8 +35,8 @@ class DataOptions:
     sequence_share
         Share of the pairs that come from `sequences`, in [0, 1). Their detector targets are Shi-Tomasi corners.
     validation
-        Folders of photographs (their ``validation`` split, where they have an index) for the figures made as
-        training goes.
+        Folders of photographs with an ``index.csv``, whose ``validation`` split the figures are of that are made as
+        training goes; a folder without one has no such split and is refused.
     size
         Width and height of the views in pixels, multiples of 16.
     workers
@@ -123,7 +123,7 @@ class ScheduleOptions:
     average
         Decay of the exponential moving average of the weights; the average is what is validated and exported.
     validate_every, checkpoint_every
-        In steps.
+        In steps, 1 or more.
     keep_every
         In steps; such a checkpoint is kept as ``at_STEP.pt``, for a mean of several (`train-export --checkpoints`).
         0 keeps none.
@@ -234,6 +234,10 @@ def config_from_dict(content: Any, *, source: str = "configuration") -> Training
         raise ConfigError(
             f"{source}: schedule.warmup + schedule.decay exceed schedule.steps = {config.schedule.steps}; lower them"
         )
+    for name in ("validate_every", "checkpoint_every"):
+        steps = getattr(config.schedule, name)
+        if steps < 1:
+            raise ConfigError(f"{source}: schedule.{name} must be 1 step or more, got {steps}")
     return config
 
 

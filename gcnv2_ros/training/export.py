@@ -23,7 +23,7 @@ from ..weights import Detector, Sampling, Weights, WeightsError, WeightsMetadata
 from .checkpoint import load_checkpoint
 from .config import config_from_dict
 from .fold import fold_normalisation
-from .pictures import find_photographs
+from .pictures import find_photographs, tile_paths
 from .trainable import create_trainable, released_state
 from .validation import CANDIDATES, INPUT_SIZES, Validation, extractor_of
 
@@ -251,7 +251,7 @@ def _state_for(network: FeatureNetwork, weights: Weights) -> Mapping[str, Tensor
 
 def _prepared_record(folder: Path) -> dict[str, Any]:
     """How a folder of training pictures was made: teacher, number, and the corpus where it came from one."""
-    record: dict[str, Any] = {"pictures": len(list(folder.glob("*.npy")))}
+    record: dict[str, Any] = {"pictures": len(tile_paths(folder))}
     for name in ("prepared.json", "source.json"):
         if (folder / name).exists():
             record[name.removesuffix(".json")] = json.loads((folder / name).read_text(encoding="utf-8"))

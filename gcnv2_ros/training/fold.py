@@ -100,7 +100,7 @@ def unfold_normalisation(network: FeatureNetwork, state: Mapping[str, Tensor], i
         assert isinstance(normalisation, nn.BatchNorm2d)
         assert normalisation.running_mean is not None
         assert normalisation.running_var is not None
-        bias = state[f"{name}.bias"]
+        bias = state[f"{name}.bias"].to(normalisation.running_mean.device)
         if normalisation.affine:
             variance, mean = torch.var_mean(convolution(inputs[0]), dim=(0, 2, 3), correction=0)
             normalisation.weight.copy_((variance + normalisation.eps).sqrt())

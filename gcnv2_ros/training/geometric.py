@@ -23,6 +23,12 @@ Detect = Callable[[NDArray[np.uint8]], tuple[NDArray[np.float32], NDArray[np.flo
 # Rendering a frame takes longer than training on it: the latest ones are kept.
 _CACHED_FRAMES = 64
 _ATTEMPTS = 8
+# Pairs of frames that are tried until both have depth and pose. Those that lack them are read once.
+_SEARCHED_PAIRS = 2000
+
+
+def _has_truth(frame: Frame) -> bool:
+    return frame.depth is not None and frame.pose is not None
 
 
 @dataclass(frozen=True)
@@ -42,7 +48,7 @@ class GeometricPairs:
     Parameters
     ----------
     sequence
-        With calibration, depth and pose.
+        With calibration, depth and pose. Frames that lack depth or pose are left out.
     detect
         What the detector learns: uint8 (H, W) to keypoints (K, 2) and scores (K,).
     photometric
@@ -57,7 +63,7 @@ class GeometricPairs:
     Raises
     ------
     TrainingDataError
-        If the sequence has no calibration, or its frames no depth or pose.
+        If the sequence has no calibration, fewer than two frames, or none with both depth and pose.
     """
 
     def __init__(
@@ -70,9 +76,11 @@ class GeometricPairs:
         least_overlap: float = 0.2,
         blobs: bool = False,
     ) -> None:
-        first = sequence[0]
-        if sequence.camera is None or first.depth is None or first.pose is None:
-            raise TrainingDataError(f"{sequence.name} needs calibration, depth and poses to train on")
+        if sequence.camera is None or not any(_has_truth(frame) for frame in sequence):
+            lacking = "no calibration" if sequence.camera is None else "no frame with both depth and pose"
+            raise TrainingDataError(f"{sequence.name} needs calibration, depth and poses to train on; it has {lacking}")
+        if len(sequence) < 2:
+            raise TrainingDataError(f"{sequence.name} has one frame; training pairs are of two")
         self._sequence = sequence
         self._camera: Camera = sequence.camera
         self._detect = detect
@@ -80,11 +88,30 @@ class GeometricPairs:
         self._largest_gap = min(largest_gap, len(sequence) - 1)
         self._least_overlap = least_overlap
         self._blobs = blobs
+        self._without_truth: set[int] = set()
         self._seen = lru_cache(maxsize=_CACHED_FRAMES)(self._look)
 
-    def _look(self, index: int) -> _Seen:
+    def _look(self, index: int) -> _Seen | None:
+        """A frame with its keypoints, or None where it has no depth or no pose."""
         frame = self._sequence[index]
+        if not _has_truth(frame):
+            self._without_truth.add(index)
+            return None
         return _Seen(frame, *self._detect(frame.gray))
+
+    def _draw_frames(self, rng: np.random.Generator) -> tuple[_Seen, _Seen]:
+        for _ in range(_SEARCHED_PAIRS):
+            gap = int(rng.integers(1, self._largest_gap + 1))
+            start = int(rng.integers(len(self._sequence) - gap))
+            if not self._without_truth.isdisjoint((start, start + gap)):
+                continue
+            first, second = self._seen(start), self._seen(start + gap)
+            if first is not None and second is not None:
+                return first, second
+        raise TrainingDataError(
+            f"{self._sequence.name}: hardly any two frames up to {self._largest_gap} apart have both depth and pose "
+            f"(none of {_SEARCHED_PAIRS} pairs); leave it out, or cut it to the part with ground truth"
+        )
 
     def draw(self, rng: np.random.Generator, size: tuple[int, int]) -> tuple[View, View, NDArray[np.float32]]:
         """Draw two windows of `size` (width, height); see `gcnv2_ros.training.pairs.PairSource`.
@@ -92,7 +119,7 @@ class GeometricPairs:
         Raises
         ------
         TrainingDataError
-            If the frames are smaller than the windows.
+            If the frames are smaller than the windows, see nothing in common, or hardly ever have depth and pose.
         """
         width, height = size
         if self._camera.width < width or self._camera.height < height:
@@ -102,9 +129,7 @@ class GeometricPairs:
             )
         drawn = None
         for _ in range(_ATTEMPTS):
-            gap = int(rng.integers(1, self._largest_gap + 1))
-            start = int(rng.integers(len(self._sequence) - gap))
-            first, second = self._seen(start), self._seen(start + gap)
+            first, second = self._draw_frames(rng)
             if rng.random() < 0.5:
                 first, second = second, first
             flow, valid = dense_flow(first.frame, second.frame, self._camera)

@@ -20,11 +20,12 @@ from ..weights import LearnedSampling, Weights, load_weights
 from .checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
 from .config import LossOptions, ScheduleOptions, TrainingConfig, config_from_dict
 from .correspondence import sample_correspondences
+from .devices import process_device
 from .fold import fold_normalisation, unfold_normalisation
 from .losses import contrastive, relaxed_triplet, score_map_loss, weighted_corner_loss
-from .optimiser import create_optimisers
+from .optimiser import continue_optimiser, create_optimisers
 from .pairs import PairDataset, PairSource
-from .trainable import create_trainable, learned_sampling
+from .trainable import continue_sampling, create_trainable, learned_sampling
 
 # What may differ between a checkpoint and the configuration that continues it.
 _MAY_CHANGE = {"schedule", "data", "initial_weights"}
@@ -110,7 +111,7 @@ class Trainer:
     sources
         Pair sources with their shares.
     device
-        Where to train.
+        Where to train; see `gcnv2_ros.training.devices.process_device`.
 
     Raises
     ------
@@ -133,9 +134,12 @@ class Trainer:
         self.config = config
         self.folder = Path(folder)
         self.sources = sources
-        self.device = torch.device(device)
+        self.device = torch.device(process_device(device, os.environ))
         self.processes = int(os.environ.get("WORLD_SIZE", "1"))
         self.rank = int(os.environ.get("RANK", "0"))
+        if self.device.type == "cuda" and self.processes > 1:
+            # NCCL communicates by the current GPU, which must be another one in each process.
+            torch.cuda.set_device(self.device)
         torch.manual_seed(config.seed)
         self.network = create_trainable(config).to(self.device)
         self.network = self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -161,7 +165,7 @@ class Trainer:
         unfold_normalisation(self.network, weights.state_dict, images)
         learned = learned_sampling(self.network)
         if learned is not None and weights.learned_sampling is not None:
-            _continue_sampling(learned, weights.learned_sampling)
+            continue_sampling(learned, weights.learned_sampling)
         self.average.load_state_dict(self.network.state_dict())
         self.initial = {"sha256": weights.sha256, "training": dict(weights.metadata.training)}
 
@@ -183,7 +187,7 @@ class Trainer:
                 f"configuration (schedule.optimiser) asks for {', '.join(self.optimisers)}; use another folder"
             )
         for name, optimiser in self.optimisers.items():
-            optimiser.load_state_dict(checkpoint.optimisers[name])
+            continue_optimiser(optimiser, checkpoint.optimisers[name])
         self.step = checkpoint.step
         self.pairs = checkpoint.pairs
         self.history = list(checkpoint.history)
@@ -330,19 +334,6 @@ class Trainer:
                 value.lerp_(current[name], 1 - decay)
             else:
                 value.copy_(current[name])
-
-
-@torch.no_grad()
-def _continue_sampling(learned: LearnedSampling, earlier: LearnedSampling) -> None:
-    """Copy coefficients into those of other harmonics and blocks; what is beyond either stays out."""
-    common = min(learned.kernel.shape[2], earlier.kernel.shape[2])
-    learned.kernel[:, :, :common] = earlier.kernel[:, :, :common].to(learned.kernel.device)
-    if learned.mixing is None or earlier.mixing is None:
-        return
-    matrix = torch.block_diag(*earlier.mixing)
-    for block, start in zip(learned.mixing, range(0, len(matrix), learned.mixing.shape[1])):
-        stop = start + len(block)
-        block[:] = matrix[start:stop, start:stop].to(block.device)
 
 
 def compute_losses(

@@ -142,3 +142,16 @@ def create_optimisers(network: nn.Module, schedule: ScheduleOptions) -> dict[str
         for group in optimiser.param_groups:
             group["full_lr"] = group["lr"]
     return optimisers
+
+
+def continue_optimiser(optimiser: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+    """Load the `state` of an earlier optimiser into one that `create_optimisers` made.
+
+    Learning rate and weight decay stay those that it was made with: a schedule may change between checkpoint and
+    continuation, and `load_state_dict` alone would bring back the old ones.
+    """
+    names = ("full_lr", "weight_decay")
+    kept = [{name: group[name] for name in names if name in group} for group in optimiser.param_groups]
+    optimiser.load_state_dict(state)
+    for group, values in zip(optimiser.param_groups, kept, strict=True):
+        group.update(values)

@@ -9,7 +9,9 @@ teacher; it can be stopped and called again, and goes on where it was.
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -133,6 +135,7 @@ def prepare_pictures(
     detect: Callable[[NDArray[np.uint8]], tuple[NDArray[np.float32], NDArray[np.float32]]],
     *,
     teacher: str,
+    folder: str | Path = "",
     short_side: int = 512,
     flattest: float = 3.0,
     stages: Sequence[str] = ("whole", "parts"),
@@ -152,6 +155,9 @@ def prepare_pictures(
         The teacher: uint8 (H, W) to keypoints float32 (K, 2) and scores float32 (K,).
     teacher
         What the teacher is, for the record in ``prepared.json``.
+    folder
+        What `photographs` are in. Tiles are named after their photograph, those of photographs that share a name after
+        its path from here too: another folder would prepare them once more.
     short_side
         See `tiles_of`.
     flattest
@@ -180,20 +186,34 @@ def prepare_pictures(
             f"{target} was prepared as {record_path.read_text()}, not as {record}: use another folder"
         )
     atomic_write(record_path, json.dumps(record))
+    names = _tile_names(photographs, Path(folder))
     for turn, stage in enumerate(stages):
         for number, path in enumerate(photographs):
             picture = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
             if picture is None:
                 raise TrainingDataError(f"{path}: not a picture that OpenCV can read")
             for position, tile in enumerate(tiles_of(picture, short_side=short_side)):  # type: ignore[arg-type]
-                stem = target / f"{path.stem.replace('.', '_')}_{position:03d}"
+                stem = target / f"{names[path]}_{position:03d}"
                 if (position == 0) != (stage == "whole") or float(tile.std()) < flattest:
                     continue
                 if not stem.with_suffix(".npy").exists():
                     _write_tile(stem, tile, *detect(tile))
             if progress is not None:
                 progress(number + 1 + turn * len(photographs), len(stages) * len(photographs))
-    return len(list(target.glob("*.npy")))
+    return len(tile_paths(target))
+
+
+def _tile_names(photographs: Sequence[Path], folder: Path) -> dict[Path, str]:
+    """What the tiles of each photograph are called, without their number."""
+    stems = {path: path.stem.replace(".", "_") for path in photographs}
+    occurring = Counter(stems.values())
+    names = {}
+    for path, stem in stems.items():
+        inside = path.relative_to(folder) if path.is_relative_to(folder) else path
+        digest = hashlib.sha256(inside.as_posix().encode()).hexdigest()[:10]
+        # Most have the name that they had before names were told apart, so that folders of then can be gone on with.
+        names[path] = stem if occurring[stem] == 1 else f"{stem}_{digest}"
+    return names
 
 
 def _write_tile(
@@ -204,6 +224,12 @@ def _write_tile(
     # The array is written last: a tile counts as done only when it is there.
     with atomic_path(stem.with_suffix(".npy")) as temporary:
         np.save(temporary, np.column_stack([keypoints, scores]).astype(np.float32))
+
+
+def tile_paths(folder: str | Path) -> list[Path]:
+    """The ``.npy`` files of a prepared set, sorted by name."""
+    # A name that begins with a dot is one that `atomic_path` was writing when the process was killed.
+    return sorted(path for path in Path(folder).glob("*.npy") if not path.name.startswith("."))
 
 
 def brighten(picture: NDArray[np.uint8], *, white: float = 230.0, most: float = 4.0) -> NDArray[np.uint8]:
@@ -221,11 +247,16 @@ def load_pictures(folder: str | Path) -> list[Picture]:
         If the folder holds no prepared tile or one of them cannot be read.
     """
     pictures = []
-    for path in sorted(Path(folder).glob("*.npy")):
+    for path in tile_paths(folder):
+        damaged = f"{path}: not a prepared tile (a PNG and a (K, 3) array); delete it and prepare the folder again"
         image = cv2.imread(str(path.with_suffix(".png")), cv2.IMREAD_GRAYSCALE)
-        table = np.load(path, allow_pickle=False)
-        if image is None or table.ndim != 2 or table.shape[1] != 3:
-            raise TrainingDataError(f"{path}: not a prepared tile (a PNG and a (K, 3) array); prepare the folder again")
+        try:
+            table = np.load(path, allow_pickle=False)
+        except (OSError, EOFError, ValueError) as error:
+            raise TrainingDataError(f"{damaged} ({error})") from error
+        # Of an archive numpy makes something that is no array.
+        if image is None or not isinstance(table, np.ndarray) or table.ndim != 2 or table.shape[1] != 3:
+            raise TrainingDataError(damaged)
         pyramid = picture_pyramid(brighten(image))  # type: ignore[arg-type]
         pictures.append(Picture(pyramid, table[:, :2].copy(), table[:, 2].copy()))
     if not pictures:

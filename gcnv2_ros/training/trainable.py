@@ -39,6 +39,19 @@ def learned_sampling(network: FeatureNetwork) -> LearnedSampling | None:
     return None if kernel is None else LearnedSampling(kernel, getattr(network, MIXING_NAME))
 
 
+@torch.no_grad()
+def continue_sampling(learned: LearnedSampling, earlier: LearnedSampling) -> None:
+    """Copy `earlier` coefficients into those of other harmonics and blocks; what is beyond either stays out."""
+    common = min(learned.kernel.shape[2], earlier.kernel.shape[2])
+    learned.kernel[:, :, :common] = earlier.kernel[:, :, :common].to(learned.kernel.device)
+    if learned.mixing is None or earlier.mixing is None:
+        return
+    matrix = torch.block_diag(*earlier.mixing)
+    for block, start in zip(learned.mixing, range(0, len(matrix), learned.mixing.shape[1])):
+        stop = start + len(block)
+        block[:] = matrix[start:stop, start:stop].to(block.device)
+
+
 def released_state(network: FeatureNetwork) -> tuple[dict[str, Tensor], LearnedSampling | None]:
     """What is released of a network without normalisation: its state dictionary, and how it is read, or None."""
     state = {name: tensor.detach().cpu() for name, tensor in network.state_dict().items()}
