@@ -1,43 +1,71 @@
 # SPDX-License-Identifier: Apache-2.0
-"""ALIKED as a reference: a file that is not the authors' is refused, and does not run with random weights."""
+"""ALIKED by kornia: which files it takes for its weights, and where it runs."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
-from gcnv2_ros.extraction import ExtractionError, ExtractorOptions, create_extractor
+from gcnv2_ros.extraction import ExtractionError, Extractor, ExtractorOptions, create_extractor
+from gcnv2_ros.networks import create_network
 
-kornia = pytest.importorskip("kornia.feature", reason="kornia is not installed")
+feature = pytest.importorskip("kornia.feature", reason="kornia is not installed")
+
 MODEL = "aliked-n16rot"
 
 
-def refused(path: Path, **options: str) -> str:
-    """The sentence with which a file is refused."""
-    with pytest.raises(ExtractionError) as raised:
-        create_extractor(ExtractorOptions(model=MODEL, weights=str(path), **options))
-    return str(raised.value)
+@pytest.fixture(scope="module")
+def state() -> dict[str, torch.Tensor]:
+    """Random weights under the names of the authors' file, which lacks one buffer."""
+    torch.manual_seed(1)
+    return {name: value for name, value in feature.ALIKED(MODEL).state_dict().items() if name != "dkd.hw_grid"}
 
 
-def test_files_that_are_not_the_authors_are_refused_by_name(tmp_path: Path) -> None:
-    state = kornia.ALIKED(MODEL).state_dict()
-    torch.save({"state_dict": state}, tmp_path / "wrapped.pth")
-    torch.save({name: value for name, value in state.items() if name != "block1.bn1.bias"}, tmp_path / "short.pth")
-    (tmp_path / "text.pth").write_text("no weights")
-    assert f"{tmp_path / 'wrapped.pth'}: not a state dictionary of {MODEL}: it has no " in refused(
-        tmp_path / "wrapped.pth"
-    )
-    assert "it has no block1.bn1.bias and 0 more" in refused(tmp_path / "short.pth")
-    assert "not a state dictionary" in refused(tmp_path / "text.pth")
-    assert "give the path of aliked-n16rot.pth" in refused(tmp_path / "absent.pth")
+def aliked(weights: Path | str, device: str = "cpu") -> Extractor:
+    return create_extractor(ExtractorOptions(model=MODEL, weights=str(weights), device=device))
 
 
-def test_devices_that_are_not_there_are_told(tmp_path: Path) -> None:
-    torch.save(kornia.ALIKED(MODEL).state_dict(), tmp_path / "aliked.pth")
-    assert "one of Intel's" in refused(tmp_path / "aliked.pth", device="gpu")
-    if not torch.cuda.is_available():
-        assert "finds no CUDA device" in refused(tmp_path / "aliked.pth", device="cuda")
-    with create_extractor(ExtractorOptions(model=MODEL, weights=str(tmp_path / "aliked.pth"))) as extractor:
-        assert extractor.info.model == MODEL
+def test_the_authors_names_are_taken_from_the_home_folder_too(
+    state: dict[str, torch.Tensor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.save(state, tmp_path / "aliked.pth")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    image = np.random.default_rng(0).integers(0, 256, (96, 128), dtype=np.uint8)
+    with aliked("~/aliked.pth") as extractor:
+        features = extractor.extract(image)
+        assert (extractor.info.weights, extractor.info.device) == ("aliked.pth", "cpu")
+    assert (features.metric, features.descriptors.shape[1]) == ("l2", 128)
+
+
+def test_weights_of_something_else_are_refused(state: dict[str, torch.Tensor], tmp_path: Path) -> None:
+    torch.save({f"teacher.{name}": value for name, value in state.items()}, tmp_path / "names.pth")
+    lacking = rf"names\.pth is not the authors' {MODEL}\.pth: it lacks \d\d of the network's tensors"
+    with pytest.raises(ExtractionError, match=lacking):
+        aliked(tmp_path / "names.pth")
+    lost = min(state)
+    torch.save({name: value for name, value in state.items() if name != lost}, tmp_path / "part.pth")
+    with pytest.raises(ExtractionError, match=rf"it lacks 1 of the network's tensors, '{lost}' among them"):
+        aliked(tmp_path / "part.pth")
+    torch.save(create_network("gcnv2_tiny").state_dict(), tmp_path / "shapes.pth")
+    with pytest.raises(ExtractionError, match=r"^\S+shapes\.pth: not a state dictionary .* size mismatch"):
+        aliked(tmp_path / "shapes.pth")
+    (tmp_path / "text.pth").write_text("no tensors")
+    with pytest.raises(ExtractionError, match="not a state dictionary"):
+        aliked(tmp_path / "text.pth")
+
+
+@pytest.mark.parametrize(
+    ("device", "message"),
+    [("gpu:1", "runs on cpu or cuda, not on gpu:1"), ("npu", "not on npu"), ("cuda", "finds no CUDA device")],
+)
+def test_devices_that_it_does_not_run_on_are_refused(
+    device: str, message: str, state: dict[str, torch.Tensor], tmp_path: Path
+) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("about machines without a CUDA device")
+    torch.save(state, tmp_path / "aliked.pth")
+    with pytest.raises(ExtractionError, match=message):
+        aliked(tmp_path / "aliked.pth", device)

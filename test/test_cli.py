@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 import pytest
 
+from gcnv2_ros import extraction
 from gcnv2_ros.cli import doctor
 from gcnv2_ros.cli.main import main
 from gcnv2_ros.networks import create_network
@@ -47,24 +48,29 @@ def test_extract_draws(picture: Path) -> None:
     assert (drawn[..., 0] != drawn[..., 2]).mean() > 0.01
 
 
-def test_extract_refuses_pictures_that_would_have_one_result(
-    picture: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+@pytest.mark.parametrize("names", [("a/1.png", "b/1.png"), ("a/1.png", "a/1.bmp"), ("a/1.png", "a/../a/1.png")])
+@pytest.mark.parametrize("options", [(), ("--draw",)])
+def test_extract_refuses_two_pictures_for_one_file(
+    names: tuple[str, str], options: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    other = tmp_path / "other" / picture.name
-    other.parent.mkdir()
-    other.write_bytes(picture.read_bytes())
+    pictures = [tmp_path / name for name in names]
+    for path in pictures:
+        path.parent.mkdir(exist_ok=True)
+        cv2.imwrite(str(path), np.full((64, 64), 7, np.uint8))
     out = tmp_path / "out"
-    assert main(["extract", str(picture), str(other), "--model", "orb", "--out", str(out)]) == 1
-    error = capsys.readouterr().err
-    assert f"{picture} and {other} would both be written to {out / 'in.put.npz'}" in error
+    assert main(["extract", *map(str, pictures), "--model", "orb", "--out", str(out), *options]) == 1
+    written = out / ("1.keypoints.png" if options else "1.npz")
+    assert f"{pictures[0]} and {pictures[1]} would both be written to {written}" in capsys.readouterr().err
     assert not out.exists()
-    assert main(["extract", str(picture), str(other), "--model", "orb"]) == 0
-    assert other.with_name("in.put.npz").is_file()
 
 
-def test_a_place_that_cannot_be_written_is_named(picture: Path, capsys: pytest.CaptureFixture) -> None:
-    assert main(["extract", str(picture), "--model", "orb", "--out", str(picture / "below")]) == 1
-    assert re.fullmatch(r"gcnv2 extract: .*in\.put\.png.*: (Not a directory|File exists)\n", capsys.readouterr().err)
+def test_extract_writes_pictures_of_one_name_beside_them(tmp_path: Path) -> None:
+    pictures = [tmp_path / name / "1.png" for name in "ab"]
+    for path in pictures:
+        path.parent.mkdir()
+        cv2.imwrite(str(path), np.full((64, 64), 7, np.uint8))
+    assert main(["extract", *map(str, pictures), "--model", "orb"]) == 0
+    assert all(path.with_suffix(".npz").is_file() for path in pictures)
 
 
 @pytest.mark.parametrize(("name", "sentence"), [("no.png", "no such file"), ("text.png", "not a picture")])
@@ -82,6 +88,39 @@ def test_extract_names_what_it_cannot_read(
 def test_a_wrong_size_is_one_sentence(size: str, picture: Path, capsys: pytest.CaptureFixture) -> None:
     assert main(["extract", str(picture), "--model", "orb", "--input-size", size]) == 1
     assert "WIDTHxHEIGHT" in capsys.readouterr().err
+
+
+def test_output_below_a_file_is_one_line(picture: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    import torch
+
+    (tmp_path / "file").write_text("")
+    torch.save(create_network("gcnv2_tiny").state_dict(), tmp_path / "w.pt")
+    below = tmp_path / "file" / "out"
+    for arguments in (
+        ["extract", str(picture), "--model", "orb", "--out", str(below)],
+        ["convert-weights", str(tmp_path / "w.pt"), str(below / "w.safetensors")],
+    ):
+        assert main(arguments) == 1
+        error = capsys.readouterr().err
+        assert error.startswith(f"gcnv2 {arguments[0]}: {tmp_path / 'file'}")
+        assert "Not a directory" in error
+        assert len(error.splitlines()) == 1
+
+
+def test_a_reader_that_has_enough_ends_the_command_without_words(tmp_path: Path) -> None:
+    for index in range(30):
+        cv2.imwrite(str(tmp_path / f"{index}.png"), np.full((64, 64), 7, np.uint8))
+    pictures = sorted(map(str, tmp_path.glob("*.png")))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "gcnv2_ros.cli.main", "extract", *pictures, "--model", "orb"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    process.stdout.close()
+    assert process.stderr is not None
+    assert process.stderr.read() == b""
+    assert process.wait(timeout=300) == 1
 
 
 def test_convert_weights_makes_a_file_that_loads(tmp_path: Path) -> None:
@@ -104,16 +143,20 @@ def test_doctor_tries_every_shipped_model_and_reports_what_is_missing(
     assert re.search(r"PROBLEM nothing: not installed\n +-> do without", output)
 
 
-def test_doctor_goes_on_when_a_device_fails(capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
-    from gcnv2_ros import extraction
+def test_doctor_goes_on_after_a_device_that_fails_in_its_own_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = extraction.create_extractor
 
-    def fail(*_: object) -> None:
-        raise RuntimeError("CUDA error: no kernel image is available for execution on the device")
+    def without_kernels(options: extraction.ExtractorOptions) -> extraction.Extractor:
+        if options.model == "gcnv2_tiny":
+            raise RuntimeError("no kernel image is available for execution on the device")
+        return real(options)
 
-    monkeypatch.setattr(extraction, "create_extractor", fail)
-    assert main(["doctor"]) == 1
-    output = capsys.readouterr().out
-    assert re.search(r"PROBLEM gcnv2_tiny on cpu: RuntimeError.*no kernel image", output)
+    monkeypatch.setattr(extraction, "create_extractor", without_kernels)
+    by_subject = {finding.subject: finding for finding in doctor.check_inference()}
+    failed = by_subject["gcnv2_tiny on cpu"]
+    assert failed.verdict == "problem"
+    assert failed.text == "RuntimeError: no kernel image is available for execution on the device"
+    assert by_subject["orb on cpu"].verdict == by_subject["gcnv2 on cpu"].verdict == "ok"
 
 
 def test_doctor_advises_on_the_middleware(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,47 +1,96 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What numba keeps between starts may be damaged: loops are then compiled anew, and it is said where it lies."""
+"""What numba keeps of compiled loops may be damaged, or be kept from being written: they work, and say so."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-pytest.importorskip("numba", exc_type=ImportError, reason="numba is not installed")
+pytest.importorskip("numba", reason="numba is not installed")
 
-_MODULE = """
-from gcnv2_ros.compilation import compiled
+_PROCESS = """
+import numpy as np
+from gcnv2_ros.compilation import import_compiled
 
-@compiled("int64(int64)")
-def doubled(value):
-    return 2 * value
+compiled = import_compiled("gcnv2_ros.compiled_distortion")
+points = np.array([[0.1, -0.2]])
+compiled.undistort((0.0,) * 12, 10.0, 1e-12, 20, points)
+np.testing.assert_allclose(points, [[0.1, -0.2]], atol=1e-9)
 """
 
 
-def start(folder: Path) -> subprocess.CompletedProcess[str]:
-    """Import the module of `folder` in a process of its own, and call what it compiles."""
-    repository = str(Path(__file__).resolve().parents[1])
-    return subprocess.run(
-        [sys.executable, "-c", "import loops; print(loops.doubled(21))"],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(folder), repository]), "NUMBA_CACHE_DIR": ""},
+def warnings_of_a_start(folder: Path) -> str:
+    """What a process says that takes its compiled loops from `folder`, or keeps them there."""
+    result = subprocess.run(
+        [sys.executable, "-c", _PROCESS],
+        env={**os.environ, "NUMBA_CACHE_DIR": str(folder)},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
     )
+    assert result.returncode == 0, result.stderr
+    return result.stderr
 
 
-@pytest.mark.parametrize("suffix", [".nbi", ".nbc"])
-@pytest.mark.parametrize("share", [0.0, 0.5])
-def test_damaged_loops_are_compiled_anew(tmp_path: Path, suffix: str, share: float) -> None:
-    (tmp_path / "loops.py").write_text(_MODULE)
-    first = start(tmp_path)
-    assert (first.stdout, first.stderr) == ("42\n", "")
-    (kept,) = (tmp_path / "__pycache__").glob(f"*{suffix}")
-    content = kept.read_bytes()
-    kept.write_bytes(content[: int(share * len(content))])
-    again = start(tmp_path)
-    assert again.stdout == "42\n"
-    assert str(tmp_path / "loops.py") in again.stderr
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:100])
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def scramble(path: Path) -> None:
+    path.write_bytes(b"\xff" * 1000)
+
+
+@pytest.mark.parametrize("ending", ["nbi", "nbc"])
+@pytest.mark.parametrize("damage", [truncate, empty, scramble])
+def test_damaged_files_of_numba_are_told_of_once_and_made_again(
+    ending: str, damage: Callable[[Path], None], tmp_path: Path
+) -> None:
+    assert warnings_of_a_start(tmp_path) == ""
+    (path,) = tmp_path.glob(f"*/compiled_distortion.undistort-*.{ending}")
+    neighbour = path.with_name(f"compiled_distortion.undistorted-1.py311.{ending}")
+    neighbour.write_bytes(b"of another function")
+    damage(path)
+    told = warnings_of_a_start(tmp_path)
+    assert f"keeps of undistort in {path.parent} cannot be used" in told
+    assert "deleted and compiled again" in told
+    assert neighbour.is_file()
+    assert warnings_of_a_start(tmp_path) == ""
+
+
+def test_files_that_numba_may_not_read_are_done_without(tmp_path: Path) -> None:
+    warnings_of_a_start(tmp_path)
+    (path,) = tmp_path.glob("*/compiled_distortion.undistort-*.nbi")
+    path.unlink()
+    # In the place of a file, a folder can be neither read nor written, by root either.
+    path.mkdir()
+    told = warnings_of_a_start(tmp_path)
+    assert f"cannot be kept in {path.parent} (" in told
+    assert "set NUMBA_CACHE_DIR to another folder" in told
+
+
+_BROKEN = """
+import sys
+from pathlib import Path
+
+Path(sys.argv[1], "numba.py").write_text("raise AttributeError('_ARRAY_API not found')")
+sys.path.insert(0, sys.argv[1])
+from gcnv2_ros.extraction.kernels import compiled
+
+assert compiled() is None
+"""
+
+
+def test_a_numba_that_fails_to_load_is_done_without(tmp_path: Path) -> None:
+    result = subprocess.run([sys.executable, "-c", _BROKEN, str(tmp_path)], capture_output=True, text=True, timeout=300)
+    assert result.returncode == 0, result.stderr
+    assert "numba is done without" in result.stderr
+    assert "_ARRAY_API not found" in result.stderr

@@ -217,15 +217,6 @@ def test_a_mask_is_looked_up_at_the_nearest_pixel_of_the_image(weights_path: Pat
     assert len(extractor.extract(image, mask=1 - mask)) == 0
 
 
-@pytest.mark.parametrize("kind", [np.uint8, np.bool_])
-def test_masks_keep_the_values_that_all_versions_of_opencv_s_orb_take_for_kept(kind: type) -> None:
-    mask = np.zeros((40, 60), kind)
-    mask[:, 20:] = 1
-    resized = resize_mask(mask, (30, 20))
-    assert resized.shape == (20, 30)
-    assert (np.unique(resized[:, :10]).tolist(), np.unique(resized[:, 10:]).tolist()) == ([0], [255])
-
-
 def test_masked_keypoints_take_no_places(weights_path: Path) -> None:
     extractor = constructed(weights_path, DecodeOptions(max_keypoints=1, border=0))
     image = dots((320, 240), (7, 8))
@@ -438,7 +429,8 @@ def test_masks_that_do_not_fit_are_refused(extractor: Extractor) -> None:
     "options",
     [
         {"max_keypoints": 0},
-        {"max_keypoints": 2**31},
+        {"max_keypoints": 1_000_001},
+        {"max_keypoints": 3_000_000_000},
         {"score_threshold": 1.0},
         {"score_threshold": float("nan")},
         {"nms_radius": -1},
@@ -563,6 +555,34 @@ def test_orb_maps_positions_and_sizes_back_to_the_image() -> None:
     np.testing.assert_allclose(features.size, 2 * expected.size)
     np.testing.assert_allclose(features.angle, expected.angle, atol=1e-2)
     np.testing.assert_array_equal(features.descriptors, expected.descriptors)
+
+
+@pytest.mark.parametrize("model", ["orb", "sift"])
+def test_opencv_takes_the_largest_number_of_keypoints(model: str) -> None:
+    image = np.random.default_rng(3).integers(0, 256, (240, 320), dtype=np.uint8)
+    extractor = create_extractor(ExtractorOptions(model=model), DecodeOptions(max_keypoints=1_000_000))
+    assert len(extractor.extract(image)) > 100
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.bool_])
+def test_a_resized_mask_is_one_that_every_opencv_takes(dtype: type) -> None:
+    mask = np.zeros((64, 96), dtype)
+    mask[:, 48:] = 1
+    for size in ((96, 64), (48, 32), (192, 128)):
+        resized = resize_mask(mask, size)
+        assert (resized.dtype, resized.shape) == (np.uint8, size[::-1])
+        assert (resized[:, : size[0] // 2] == 0).all()
+        assert (resized[:, size[0] // 2 :] == 255).all()
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.bool_])
+def test_a_mask_of_everything_leaves_orb_all_its_levels(dtype: type) -> None:
+    image = np.random.default_rng(3).integers(0, 256, (240, 320), dtype=np.uint8)
+    extractor = create_extractor(ExtractorOptions(model="orb"))
+    free, masked = extractor.extract(image), extractor.extract(image, mask=np.ones(image.shape, dtype))
+    assert len(np.unique(free.size)) == 8
+    np.testing.assert_array_equal(masked.size, free.size)
+    np.testing.assert_array_equal(masked.descriptors, free.descriptors)
 
 
 def test_orb_honours_masks_and_empty_images() -> None:

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import json
 import logging
 import os
@@ -417,21 +416,35 @@ def test_compiled_torch_gives_what_torch_gives(weights: Weights, photographs: li
         runtime.infer(batch)
 
 
-def test_compiled_networks_keep_to_their_own_weights(weights: Weights, photographs: list[np.ndarray]) -> None:
+def test_compiled_torch_keeps_the_weights_of_two_extractors_apart(
+    weights: Weights, photographs: list[np.ndarray]
+) -> None:
     if shutil.which(os.environ.get("CXX", "g++")) is None:
         pytest.skip("needs a C++ compiler")
-    others = replace(weights, state_dict={name: 1.1 * value for name, value in weights.state_dict.items()})
-    batch = batch_of(photographs[0][:64, :64])
-    options = {"model": MODEL, "input_width": 64, "input_height": 64}
-    compiled = [
-        create_runtime(ExtractorOptions(runtime="torch_compile", device="cpu", **options), each, detector=False)
-        for each in (weights, others)
-    ]
-    first, second = (runtime_of("torch", each).describe(batch) for each in (weights, others))
-    assert np.abs(first - second).max() > 1e-3, "the weights of this test must differ in what they give"
+    state = {name: value * 0.9 for name, value in weights.state_dict.items()}
+    options = ExtractorOptions(runtime="torch_compile", device="cpu")
+    batch = batch_of(photographs[0][:64, :96])
+    sets = (weights, replace(weights, state_dict=state))
+    expected = [runtime_of("torch", chosen).describe(batch) for chosen in sets]
+    assert np.abs(expected[0] - expected[1]).max() > 1e-3
+    runtimes = [create_runtime(options, chosen) for chosen in sets]
     for _ in range(2):
-        np.testing.assert_allclose(compiled[0].describe(batch), first, atol=1e-5)
-        np.testing.assert_allclose(compiled[1].describe(batch), second, atol=1e-5)
+        for runtime, descriptors in zip(runtimes, expected):
+            np.testing.assert_allclose(runtime.describe(batch), descriptors, atol=1e-5)
+
+
+@pytest.mark.parametrize(("version", "graphs"), [("2.9.1+cu128", False), ("2.13.0+cu130", True), ("3.0.0", True)])
+def test_compiled_torch_has_cuda_graphs_where_they_serve_every_thread(
+    version: str, graphs: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    from gcnv2_ros.extraction.runtimes.torch_compiled import compiler_options
+
+    monkeypatch.setattr(torch, "__version__", torch.torch_version.TorchVersion(version))
+    assert compiler_options(torch.device("cuda", 0)) == ({"triton.cudagraphs": True} if graphs else {})
+    assert (f"those of torch {version} serve only the thread that compiled" in caplog.text) is not graphs
+    caplog.clear()
+    assert compiler_options(torch.device("cpu")) == {}
+    assert not caplog.text
 
 
 @pytest.mark.parametrize("detector", [True, False])
@@ -459,10 +472,9 @@ def test_onnx_runtime_s_threads_do_not_wait_busily(weights: Weights, monkeypatch
 class OnnxRuntimeWithTensorRT(types.ModuleType):
     """Says that it has NVIDIA's providers, and notes which it is asked for."""
 
-    __version__ = "1.99"
-
-    def __init__(self) -> None:
+    def __init__(self, version: str = "1.99") -> None:
         super().__init__("onnxruntime")
+        self.__version__ = version
         self.asked_for: list[Any] = []
 
     def get_available_providers(self) -> list[str]:
@@ -477,16 +489,43 @@ class OnnxRuntimeWithTensorRT(types.ModuleType):
         return types.SimpleNamespace(get_providers=lambda: [entry[0] for entry in providers[:-1]])
 
 
-def tensorrt_options(weights: Weights, device: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    library = OnnxRuntimeWithTensorRT()
+def provider_options(
+    library: OnnxRuntimeWithTensorRT, weights: Weights, device: str, monkeypatch: pytest.MonkeyPatch
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What `library` is told for TensorRT and for CUDA."""
     monkeypatch.setitem(sys.modules, "onnxruntime", library)
     runtime = create_runtime(ExtractorOptions(runtime="onnxruntime", device=device), weights)
     assert runtime.device == device
     (tensorrt, options), (cuda, cuda_options), cpu = library.asked_for
     assert (tensorrt, cuda, cpu) == tuple(library.get_available_providers())
-    # Products of ten bits would not be fp32.
+    return options, cuda_options
+
+
+def tensorrt_options(weights: Weights, device: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    options, cuda_options = provider_options(OnnxRuntimeWithTensorRT(), weights, device, monkeypatch)
     assert cuda_options == {"device_id": options["device_id"], "use_tf32": 0}
     return options
+
+
+@pytest.mark.usefixtures("own_cache")
+@pytest.mark.parametrize(
+    ("version", "options"), [("1.17.3", {}), ("1.18.0", {"use_tf32": 0}), ("2.0", {"use_tf32": 0})]
+)
+def test_onnx_runtime_s_cuda_computes_fp32_as_such_where_it_can_be_told(
+    version: str, options: dict[str, Any], weights: Weights, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, told = provider_options(OnnxRuntimeWithTensorRT(version), weights, "cuda:0", monkeypatch)
+    assert told == {"device_id": 0, **options}
+
+
+def test_torch_s_fp32_on_cuda_is_no_tf32(monkeypatch: pytest.MonkeyPatch) -> None:
+    from gcnv2_ros.extraction.runtimes.torch_eager import keep_fp32_exact
+
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    keep_fp32_exact(torch.device("cpu"))
+    assert torch.backends.cudnn.allow_tf32
+    keep_fp32_exact(torch.device("cuda", 0))
+    assert not torch.backends.cudnn.allow_tf32
 
 
 def test_tensorrt_keeps_its_engines_in_a_folder_for_these_weights_and_this_device(
@@ -609,47 +648,6 @@ def test_auto_takes_torch_where_nothing_can_be_exported(
     assert runtime_of("auto", weights).name == "torch"
 
 
-class Unloadable:
-    """Finds a library and fails as it loads it."""
-
-    def __init__(self, library: str, error: Exception) -> None:
-        self._library, self._error = library, error
-
-    def find_spec(self, name: str, path: object, target: object = None) -> None:
-        if name == self._library:
-            raise self._error
-
-
-@pytest.mark.parametrize(
-    "error", [ImportError("libtbb.so.12: cannot open shared object file"), AttributeError("_ARRAY_API not found")]
-)
-def test_a_library_that_does_not_load_is_passed_over_with_a_warning(
-    error: Exception, weights: Weights, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    pytest.importorskip("onnxruntime")
-    monkeypatch.delitem(sys.modules, "openvino", raising=False)
-    monkeypatch.setattr(sys, "meta_path", [Unloadable("openvino", error), *sys.meta_path])
-    with caplog.at_level(logging.WARNING):
-        assert runtime_of("auto", weights).name == "onnxruntime"
-    assert f"the runtime openvino is passed over: openvino is installed and does not load: {error!r}" in caplog.text
-    with pytest.raises(ExtractionError, match="openvino is installed and does not load"):
-        create_runtime(ExtractorOptions(runtime="openvino"), weights)
-
-
-def test_auto_takes_torch_where_an_export_fails(
-    weights: Weights, own_cache: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    def fail(*_: object, **__: object) -> None:
-        raise RuntimeError("Exporting the operator 'aten::fft_rfft2' is not supported")
-
-    monkeypatch.setattr(torch.onnx, "export", fail)
-    with caplog.at_level(logging.WARNING):
-        assert runtime_of("auto", weights).name == "torch"
-    for engine in ENGINES:
-        if importlib.util.find_spec(engine) is not None:
-            assert f"the runtime {engine} is passed over" in caplog.text
-
-
 def test_auto_passes_over_a_library_that_fails_and_tells_of_it(
     weights: Weights, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -662,6 +660,85 @@ def test_auto_passes_over_a_library_that_fails_and_tells_of_it(
     assert "openvino is passed over: OpenVINO 2022.1 cannot load gcnv2_tiny" in caplog.text
     with pytest.raises(ExtractionError, match=r"OpenVINO 2022\.1 cannot load gcnv2_tiny"):
         runtime_of("openvino", weights)
+
+
+BROKEN_IMPORTS = (
+    "raise ImportError('libtbb.so.12: cannot open shared object file')",
+    "import a_module_that_it_needs",
+    "raise AttributeError('_ARRAY_API not found')",
+)
+
+
+@pytest.mark.parametrize("failure", BROKEN_IMPORTS)
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_library_that_cannot_be_imported_is_not_taken_for_one_that_is_not_installed(
+    engine: str,
+    failure: str,
+    weights: Weights,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    other = next(name for name in ENGINES if name != engine)
+    pytest.importorskip(other)
+    break_library(engine, failure, tmp_path, monkeypatch)
+    with pytest.raises(ExtractionError, match=rf"runtime {engine} needs .* is installed and cannot be imported \("):
+        runtime_of_any(engine, weights)
+    assert runtime_of_any("auto", weights).name == other
+    passed_over = f"the runtime {engine} is passed over: the runtime {engine} needs"
+    assert (passed_over in caplog.text) is (engine == AUTO_ORDER[0])
+
+
+def test_auto_passes_over_a_broken_library_for_eight_bits_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    pytest.importorskip("onnxruntime")
+    break_library("openvino", BROKEN_IMPORTS[0], tmp_path, monkeypatch)
+    shipped = load_weights("default", model=MODEL)
+    assert runtime_of_any("auto", shipped, precision="int8").name == "onnxruntime"
+    assert "the runtime openvino is passed over" in caplog.text
+    assert "libtbb.so.12" in caplog.text
+
+
+def break_library(name: str, failure: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Put a module of that name first that fails when it is imported."""
+    (folder / f"{name}.py").write_text(failure + "\n")
+    monkeypatch.syspath_prepend(folder)
+    monkeypatch.delitem(sys.modules, name, raising=False)
+
+
+def runtime_of_any(name: str, weights: Weights, **options: str) -> Runtime:
+    """As `runtime_of`, whether or not its library can be imported."""
+    return create_runtime(ExtractorOptions(runtime=name, device="cpu", threads=1, **options), weights)
+
+
+@pytest.mark.usefixtures("own_cache")
+def test_auto_takes_torch_for_a_network_that_no_other_runtime_can_have(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    info = tmp_path / "unexportable-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: unexportable\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[gcnv2_ros.networks]\nunexportable = unexportable_network:Network\n")
+    (tmp_path / "unexportable_network.py").write_text(
+        "from gcnv2_ros.networks import GCNv2Tiny\n"
+        "class Network(GCNv2Tiny):\n"
+        "    name = 'unexportable'\n"
+        "    def encode(self, image):\n"
+        "        return super().encode(image).erfinv()\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    torch.manual_seed(4)
+    save_weights(
+        tmp_path / "w.safetensors", create_network("unexportable").state_dict(), WeightsMetadata("unexportable")
+    )
+    loaded = load_weights(tmp_path / "w.safetensors", model="unexportable")
+    for engine in ENGINES:
+        with pytest.raises(ExtractionError, match=r"cannot load unexportable: .*erfinv"):
+            runtime_of(engine, loaded, model="unexportable")
+    assert runtime_of("auto", loaded, model="unexportable").name == "torch"
+    for engine in ENGINES:
+        assert f"the runtime {engine} is passed over" in caplog.text
 
 
 @pytest.mark.parametrize(

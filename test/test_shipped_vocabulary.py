@@ -26,6 +26,7 @@ from gcnv2_ros.vocabulary import (
     load_vocabulary,
     save_description,
 )
+from gcnv2_ros.vocabulary.description import description_path
 
 CLIP = Path(os.environ.get("GCNV2_ROS_DATA", "data")) / "tum_fr1_rpy_clip"
 DATA = Path(gcnv2_ros.vocabulary.__file__).parent / "data"
@@ -73,9 +74,52 @@ def test_a_vocabulary_for_other_weights_or_networks_is_refused() -> None:
 
 def test_the_default_becomes_a_file_for_other_programs(tmp_path: Path) -> None:
     assert main(["vocab", "convert", "default", str(tmp_path / "words.bin")]) == 0
-    written, shipped = load_vocabulary(tmp_path / "words.bin"), load_vocabulary("default")
+    mine = WEIGHTS["gcnv2_tiny"]["sha256"]
+    written, shipped = load_vocabulary(tmp_path / "words.bin", weights_sha256=mine), load_vocabulary("default")
     np.testing.assert_array_equal(written.descriptors, shipped.descriptors)
     np.testing.assert_array_equal(written.weights, shipped.weights)
+
+
+def test_a_converted_vocabulary_has_the_description_of_its_source_and_no_other(tmp_path: Path) -> None:
+    first, second, bare = tmp_path / "first.bin", tmp_path / "second.txt.xz", tmp_path / "bare.txt"
+    assert main(["vocab", "convert", "default", str(first), "--model", "gcnv2"]) == 0
+    assert main(["vocab", "convert", str(first), str(second)]) == 0
+    shipped = load_description(DATA / "gcnv2.bin.xz")
+    assert shipped is not None
+    assert load_description(second) == replace(shipped, sha256=sha256_of(second))
+    with pytest.raises(VocabularyError, match="belongs to the weights"):
+        load_vocabulary(second, weights_sha256=WEIGHTS["gcnv2_tiny"]["sha256"])
+
+    assert main(["vocab", "convert", "default", str(first)]) == 0
+    load_vocabulary(first, weights_sha256=WEIGHTS["gcnv2_tiny"]["sha256"])
+
+    assert main(["vocab", "convert", str(first), str(bare)]) == 0
+    load_vocabulary(bare, weights_sha256=WEIGHTS["gcnv2_tiny"]["sha256"])
+    description_path(bare).unlink()
+    assert main(["vocab", "convert", str(bare), str(second)]) == 0
+    assert load_description(second) is None
+    load_vocabulary(second, weights_sha256=WEIGHTS["gcnv2"]["sha256"])
+
+
+def test_a_query_with_a_model_that_has_no_weights_compares_models(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    corpus = tmp_path / "pictures"
+    corpus.mkdir()
+    for frame in SyntheticRoom(RoomOptions(frames=2, width=160, height=128, texel=0.02)):
+        cv2.imwrite(str(corpus / f"{frame.index}.png"), frame.gray)
+    query, orb = [str(corpus / "0.png"), str(corpus)], ["--model", "orb", "--max-keypoints", "50"]
+    words, of_orb = tmp_path / "words.bin", tmp_path / "orb.bin"
+    assert main(["vocab", "convert", "default", str(words)]) == 0
+    assert main(["vocab", "query", str(words), *query, *orb]) == 1
+    assert "belongs to descriptors of gcnv2_tiny, not to those of orb" in capsys.readouterr().err
+
+    assert main(["vocab", "train", str(corpus), "--depth", "2", "--out", str(of_orb), *orb]) == 0
+    assert main(["vocab", "query", str(of_orb), *query, *orb]) == 0
+    assert main(["vocab", "query", str(of_orb), *query]) == 1
+    assert "belongs to orb, not to" in capsys.readouterr().err
+    description_path(words).unlink()
+    assert main(["vocab", "query", str(words), *query, *orb]) == 0
 
 
 def test_the_command_trains_at_several_sizes_and_describes_what_it_made(
@@ -112,7 +156,9 @@ def test_the_command_trains_at_several_sizes_and_describes_what_it_made(
     assert main(["vocab", "query", str(out), picture, str(corpus), "--input-size", "160x128"]) == 1
     assert "belongs to the weights ffff" in capsys.readouterr().err
     save_description(replace(description, sha256="0" * 64), out)
-    with pytest.raises(VocabularyError, match=r"words\.bin\.xz\.json describes another file"):
+    with pytest.raises(
+        VocabularyError, match=r"words\.bin\.xz\.json describes another file .* or delete the description"
+    ):
         load_description(out)
     Path(f"{out}.json").write_text("[]")
     with pytest.raises(VocabularyError, match="is no description of a vocabulary"):

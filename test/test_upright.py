@@ -220,6 +220,19 @@ def test_a_batch_with_rolls_gives_what_single_images_give(extractor: Extractor, 
         np.testing.assert_array_equal(features.angle, alone.angle)
 
 
+@pytest.mark.parametrize("quarter", range(-4, 4))
+@pytest.mark.parametrize("direction", [-1000.0, 1000.0])
+def test_rolls_at_the_border_between_two_quarter_turns_have_a_place(quarter: int, direction: float) -> None:
+    roll = 45.0 + 90.0 * quarter
+    canvas = InputGeometry.of((320, 240), None, 16, roll).padded_size
+    for _ in range(4):
+        roll = math.nextafter(roll, direction)
+        geometry = InputGeometry.of((320, 240), None, 16, roll)
+        assert sorted(geometry.padded_size) == sorted(canvas)
+        centre = np.array([[159.5, 119.5]])
+        np.testing.assert_allclose(geometry.to_image(geometry.to_network(centre)), centre, atol=1e-3)
+
+
 def test_few_sizes_serve_all_rolls() -> None:
     for size in ((640, 480), (752, 480), (512, 512)):
         canvases = {InputGeometry.of(size, None, 16, roll / 2).padded_size for roll in range(720)}

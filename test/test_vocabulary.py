@@ -6,7 +6,6 @@ from __future__ import annotations
 import itertools
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -30,7 +29,6 @@ from gcnv2_ros.vocabulary import (
     train_vocabulary,
 )
 from gcnv2_ros.vocabulary.train import k_majority
-from gcnv2_ros.weights import load_weights
 
 CLIP = Path(__file__).resolve().parents[2] / "shared" / "data" / "tum_fr1_rpy_clip"
 
@@ -320,33 +318,6 @@ def test_the_command_trains_converts_and_queries(tmp_path: Path, capsys: pytest.
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 3
     assert lines[0] == "frame 45: 1.0000"
-
-
-def test_a_converted_vocabulary_belongs_to_the_weights_of_the_first(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    pictures = tmp_path / "pictures"
-    pictures.mkdir()
-    generator = np.random.default_rng(2)
-    for index in range(3):
-        coarse = generator.integers(0, 256, (30, 40), dtype=np.uint8)
-        cv2.imwrite(str(pictures / f"{index}.png"), np.kron(coarse, np.ones((8, 8), np.uint8)))
-    first, second, orb = (tmp_path / name for name in ("first.txt", "second.bin", "orb.bin"))
-    few = ["--depth", "2", "--max-keypoints", "100"]
-    assert main(["vocab", "train", str(pictures), "--out", str(first), *few]) == 0
-    assert main(["vocab", "train", str(pictures), "--out", str(orb), "--model", "orb", *few]) == 0
-    assert main(["vocab", "convert", str(first), str(second)]) == 0
-    assert len(load_vocabulary(second, weights_sha256=load_weights("default", model="gcnv2_tiny").sha256)) > 0
-    with pytest.raises(VocabularyError, match="belongs to"):
-        load_vocabulary(second, weights_sha256="0" * 64)
-    # The description of a file that is overwritten goes with it.
-    assert main(["vocab", "convert", str(second), str(orb)]) == 0
-    capsys.readouterr()
-    query = ["vocab", "query", str(orb), str(pictures / "1.png"), str(pictures), "--max-keypoints", "100"]
-    assert main([*query, "--top", "1"]) == 0
-    assert capsys.readouterr().out == "frame 1: 1.0000\n"
-    assert main([*query, "--model", "orb"]) == 1
-    assert "belongs to gcnv2_tiny, and --model is orb" in capsys.readouterr().err
 
 
 def test_the_command_names_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

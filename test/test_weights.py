@@ -226,18 +226,31 @@ def test_flipped_bytes_are_noticed(kind: str, contents: dict[str, bytes], tmp_pa
     refused(path)
 
 
+@pytest.mark.parametrize("kind", ["TorchScript", "TorchScript of 2018", "state dict"])
+@pytest.mark.parametrize(
+    ("field", "value"),
+    # Of an entry of the directory: its signature, the version that reads it, the method, the first byte of the name.
+    [(0, b"XX"), (6, b"\xff\x00"), (10, b"\x63\x00"), (46, b"\xff")],
+)
+def test_a_damaged_directory_of_an_archive_is_noticed(
+    kind: str, field: int, value: bytes, contents: dict[str, bytes], tmp_path: Path
+) -> None:
+    path = tmp_path / "w"
+    content = bytearray(contents[kind])
+    start = -1
+    while (start := content.find(b"PK\x01\x02", start + 1)) >= 0:
+        # Names are written as UTF-8 in any case.
+        content[start + 9] |= 0x08
+        content[start + field : start + field + len(value)] = value
+    path.write_bytes(content)
+    refused(path)
+
+
 @pytest.mark.parametrize("content", [b"", b"hello, world, this is text", b"\x89PNG\r\n\x1a\n" + bytes(100)])
 def test_other_files_are_no_weights(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "file.pt"
     path.write_bytes(content)
     assert "expected a .safetensors file, a PyTorch state dict or checkpoint, or a TorchScript archive" in refused(path)
-
-
-def test_a_damaged_directory_is_said_to_be(contents: dict[str, bytes], tmp_path: Path) -> None:
-    content = bytearray(contents["state dict"])
-    content[content.index(b"PK\x01\x02")] ^= 0xFF
-    (tmp_path / "w.pth").write_bytes(content)
-    assert "truncated or damaged" in refused(tmp_path / "w.pth")
 
 
 def test_a_zip_of_something_else_is_no_weights(tmp_path: Path) -> None:

@@ -110,7 +110,8 @@ def check_inference() -> Iterator[Finding]:
 
         from ..extraction import ExtractorOptions, create_extractor
         from ..weights import shipped_models
-    except ImportError as error:
+    except Exception as error:
+        # A library that is installed and broken raises anything.
         yield Finding("problem", "inference", f"cannot be tried: {error}", "install the libraries named above")
         return
     devices = ["cpu"] + [f"cuda:{index}" for index in range(torch.cuda.device_count())]
@@ -129,9 +130,9 @@ def check_inference() -> Iterator[Finding]:
                 info = extractor.info
                 text = f"{1e3 * float(np.median(durations)):.1f} ms for 640x480 ({info.runtime}, {info.precision})"
             yield Finding("ok", f"{model} on {device}", text)
-        # A device that torch finds and was not built for fails with a RuntimeError.
         except Exception as error:
-            text = str(error) if isinstance(error, GCNv2Error) else repr(error)
+            # A CUDA device that this torch has no code for fails at the first call, with an error of torch's own.
+            text = str(error) if isinstance(error, GCNv2Error) else f"{type(error).__name__}: {error}"
             yield Finding("problem", f"{model} on {device}", text, "choose another model or device")
 
 

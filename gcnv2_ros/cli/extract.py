@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -51,17 +52,9 @@ def run_extract(arguments: argparse.Namespace) -> None:
     """Extract and write, one picture after the other."""
     from ..extraction import create_extractor
 
-    suffix = ".keypoints.png" if arguments.draw else ".npz"
-    targets: dict[Path, Path] = {}
-    for path in arguments.images:
-        target = (arguments.out or path.parent) / f"{path.stem}{suffix}"
-        if target in targets:
-            raise PictureError(
-                f"{targets[target]} and {path} would both be written to {target}; extract them into different folders"
-            )
-        targets[target] = path
+    targets = _targets(arguments.images, arguments.out, ".keypoints.png" if arguments.draw else ".npz")
     with create_extractor(extractor_options(arguments), decode_options(arguments)) as extractor:
-        for target, path in targets.items():
+        for path, target in targets:
             picture = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
             if picture is None:
                 raise PictureError(
@@ -88,6 +81,20 @@ def run_extract(arguments: argparse.Namespace) -> None:
             milliseconds = 1e3 * extractor.last_timings.total
             print(f"{target}: {len(features)} keypoints in {milliseconds:.1f} ms")
             sys.stdout.flush()
+
+
+def _targets(pictures: Iterable[Path], out: Path | None, ending: str) -> list[tuple[Path, Path]]:
+    """Each picture and the file to write for it; two pictures for one file are refused before anything is written."""
+    targets: dict[Path, tuple[Path, Path]] = {}
+    for path in pictures:
+        target = (out or path.parent) / f"{path.stem}{ending}"
+        other, _ = targets.setdefault(target.resolve(), (path, target))
+        if other is not path:
+            raise PictureError(
+                f"{other} and {path} would both be written to {target}; extract them one after the other, with another "
+                "--out each"
+            )
+    return list(targets.values())
 
 
 def run_convert(arguments: argparse.Namespace) -> None:

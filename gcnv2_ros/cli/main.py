@@ -43,27 +43,29 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; errors raised on purpose, and files that cannot be used, become one sentence on standard error.
+    """Run the command; errors that the package or the system raises on purpose become one line on standard error.
 
     Returns
     -------
     int
-        0, or 1 after an error, or 130 after Ctrl-C.
+        0, or 1 after an error or where nobody reads standard output any more, or 130 after Ctrl-C.
     """
     parsed = build_parser().parse_args(arguments)
     try:
-        return int(parsed.run(parsed) or 0)
+        code = int(parsed.run(parsed) or 0)
+        sys.stdout.flush()
+        return code
     except GCNv2Error as error:
         print(f"gcnv2 {parsed.command}: {error}", file=sys.stderr)
         return 1
     except BrokenPipeError:
-        # Whoever reads the output has seen enough; there is nobody to flush the rest to.
+        # The reader, `head` for example, has what it wants. What is left would be written at exit and fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:
-        if error.filename is None:
-            raise
-        print(f"gcnv2 {parsed.command}: {error.filename}: {error.strerror}", file=sys.stderr)
+        # A path that cannot be written or read, a full disk.
+        text = f"{error.filename}: {error.strerror}" if error.filename is not None else str(error)
+        print(f"gcnv2 {parsed.command}: {text}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -104,22 +105,21 @@ def run_train(arguments: argparse.Namespace) -> None:
 
 
 def run_convert(arguments: argparse.Namespace) -> None:
-    """Read, which checks the file, and write, with its description if it has one."""
-    from dataclasses import replace
-
+    """Read, which checks the file, and write, with the description that belongs to it."""
     from ..files import sha256_of
-    from ..vocabulary import load_vocabulary, save_description, save_vocabulary
-    from ..vocabulary.description import description_path, load_description, shipped_vocabulary
-    from ..vocabulary.storage import DEFAULT_SOURCE, check_name
+    from ..vocabulary import load_description, load_vocabulary, save_description, save_vocabulary
+    from ..vocabulary.description import description_path
+    from ..vocabulary.storage import check_name, vocabulary_path
 
     check_name(arguments.target)
-    vocabulary = load_vocabulary(arguments.source, model=arguments.model)
-    is_default = str(arguments.source) == DEFAULT_SOURCE
-    description = load_description(shipped_vocabulary(arguments.model, None) if is_default else arguments.source)
-    # That of a file that is overwritten would refuse the new one.
-    description_path(arguments.target).unlink(missing_ok=True)
+    source = vocabulary_path(arguments.source, model=arguments.model)
+    description = load_description(source)
+    vocabulary = load_vocabulary(source)
     save_vocabulary(vocabulary, arguments.target)
-    if description is not None:
+    if description is None:
+        # One that is left of an earlier file there would have this one refused.
+        description_path(arguments.target).unlink(missing_ok=True)
+    else:
         save_description(replace(description, sha256=sha256_of(arguments.target)), arguments.target)
     print(f"{arguments.target}: {len(vocabulary)} words, k = {vocabulary.branching}, L = {vocabulary.depth}")
 
@@ -132,13 +132,15 @@ def run_query(arguments: argparse.Namespace) -> None:
     from ..sequences import Frame
     from ..sequences.reading import read_picture
     from ..vocabulary import VocabularyError, bag_of_words, l1_scores, load_vocabulary
+    from ..vocabulary.storage import check_model
 
     if arguments.top < 1:
         raise VocabularyError(f"--top must be at least 1, got {arguments.top}")
     with create_extractor(extractor_options(arguments), decode_options(arguments)) as extractor:
         info = extractor.info
         vocabulary = load_vocabulary(arguments.vocabulary, model=info.model, weights_sha256=info.weights_sha256)
-        _check_model(arguments.vocabulary, info.model)
+        if info.weights_sha256 is None:
+            check_model(arguments.vocabulary, info.model)
         gray = Frame(0, 0, read_picture(arguments.image)).gray
         wanted = bag_of_words(vocabulary, _binary(extractor, gray))
         frames = [
@@ -148,17 +150,6 @@ def run_query(arguments: argparse.Namespace) -> None:
     scores = l1_scores(wanted, [bag for _, bag in frames])
     for position in np.argsort(-scores, kind="stable")[: arguments.top]:
         print(f"frame {frames[position][0]}: {scores[position]:.4f}")
-
-
-def _check_model(vocabulary: str, model: str) -> None:
-    """Refuse a vocabulary that says that it belongs to another model: ORB has no weights by which to tell."""
-    from ..vocabulary import VocabularyError
-    from ..vocabulary.description import load_description
-    from ..vocabulary.storage import DEFAULT_SOURCE
-
-    description = None if vocabulary == DEFAULT_SOURCE else load_description(vocabulary)
-    if description is not None and description.model != model:
-        raise VocabularyError(f"the vocabulary {vocabulary} belongs to {description.model}, and --model is {model}")
 
 
 def _described_frames(source: str, every: int, extractor: Extractor) -> list[tuple[int, NDArray[np.uint8]]]:

@@ -27,8 +27,8 @@ MODELS = ("aliked-n16", "aliked-n16rot")
 _DEFAULT_THRESHOLD = 0.1
 _BORDER = 2
 _DESCRIPTOR_WIDTH = 128
-# What kornia keeps beside the parameters, and the authors' file does not have.
-_DERIVED = {"dkd.hw_grid"}
+# A buffer that kornia computes for itself.
+_NOT_IN_THE_FILE = frozenset({"dkd.hw_grid"})
 
 
 class AlikedExtractor(Extractor):
@@ -47,7 +47,7 @@ class AlikedExtractor(Extractor):
     MissingDependencyError
         If kornia is not installed.
     ExtractionError
-        If the weights file is missing or is not ALIKED's.
+        If the weights file is missing or is not ALIKED's, or the device is not there.
     """
 
     def __init__(self, options: ExtractorOptions, decode: DecodeOptions) -> None:
@@ -55,10 +55,15 @@ class AlikedExtractor(Extractor):
         try:
             import torch
             from kornia.feature import ALIKED
-
-            from .runtimes.torch_eager import resolve_device
         except ImportError as error:
             raise MissingDependencyError("kornia", f"the extractor {options.model!r}", "pip install kornia") from error
+        # It imports torch, which not all models need.
+        from .runtimes.torch_eager import keep_fp32_exact, resolve_device
+
+        if options.device.startswith(("gpu", "npu")):
+            raise ExtractionError(
+                f"{options.model} runs on cpu or cuda, not on {options.device}, one of Intel's devices"
+            )
         path = Path(options.weights).expanduser()
         if not path.is_file():
             raise ExtractionError(
@@ -67,17 +72,19 @@ class AlikedExtractor(Extractor):
             )
         self._torch = torch
         self._options = options
-        self._device = str(resolve_device(options.device))
+        self._device = resolve_device(options.device)
+        keep_fp32_exact(self._device)
         self._network: Any = ALIKED(options.model, detection_threshold=_DEFAULT_THRESHOLD).eval().to(self._device)
         try:
             state = torch.load(path, map_location="cpu", weights_only=True)
-            missing = set(self._network.load_state_dict(state, strict=False).missing_keys) - _DERIVED
+            missing = set(self._network.load_state_dict(state, strict=False).missing_keys) - _NOT_IN_THE_FILE
         except Exception as error:
-            raise ExtractionError(f"{path}: not a state dictionary of {options.model} ({error})") from error
+            reason = " ".join(str(error).split())
+            raise ExtractionError(f"{path}: not a state dictionary of {options.model} ({reason})") from error
         if missing:
             raise ExtractionError(
-                f"{path}: not a state dictionary of {options.model}: it has no {min(missing)} and {len(missing) - 1} "
-                f"more; expected the authors' file as it is"
+                f"{path} is not the authors' {options.model}.pth: it lacks {len(missing)} of the network's tensors, "
+                f"{min(missing)!r} among them"
             )
         self._sha256 = sha256_of(path)
 
@@ -103,7 +110,7 @@ class AlikedExtractor(Extractor):
             border=_BORDER,
             subpixel=True,
             runtime="torch",
-            device=self._device,
+            device=str(self._device),
             precision="fp32",
         )
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..errors import MissingDependencyError
+from .libraries import import_library
 from .quantization import Calibration, activation_scale, quantize_onnx, replace_nodes, rounded_activation
 
 if TYPE_CHECKING:
@@ -60,10 +60,9 @@ def elementary_onnx(content: bytes, calibration: Calibration | None = None) -> b
     MissingDependencyError
         If onnx is not installed.
     """
-    try:
-        import onnx
-    except ImportError as error:
-        raise MissingDependencyError("onnx", "preparing a network for ONNX Runtime", "pip install onnx") from error
+    import_library("onnx", "preparing a network for ONNX Runtime", "pip install onnx")
+    import onnx
+
     model = onnx.load_from_string(content)
     graph = model.graph
     written: dict[str, tuple[float, float]] = {}

@@ -21,11 +21,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import MissingDependencyError
 from ..features import DESCRIPTOR_BYTES
 from ..files import atomic_path, atomic_write, sha256_of
 from .elementary import FORM as ELEMENTARY_FORM
 from .elementary import elementary_onnx, part_of_onnx
+from .libraries import import_library
 from .options import ExtractionError
 from .quantization import QUANTIZER, Calibration, quantize_onnx
 from .results import SCHEMA_VERSION
@@ -288,10 +288,7 @@ def _network_on_meta(model: str) -> FeatureNetwork:
 
 def _onnx_model(model: str, weights: Weights, *, input_size: tuple[int, int] | None = None, batch: int = 1) -> bytes:
     """The network as a serialised ONNX model with the model info in it."""
-    try:
-        import onnx  # type: ignore[import-not-found,import-untyped]
-    except ImportError as error:
-        raise MissingDependencyError("onnx", "exporting a network to ONNX", "pip install onnx") from error
+    onnx = import_library("onnx", "exporting a network to ONNX", "pip install onnx")
     import torch
 
     network = _network_on_meta(model)

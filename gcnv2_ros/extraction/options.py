@@ -12,11 +12,11 @@ from ..errors import GCNv2Error
 MINIMUM_SIDE = 32
 """Smallest width and height of an image, and of the network's input, in pixels."""
 
-MOST_KEYPOINTS = 2**31 - 1
-"""What OpenCV can be asked for."""
-
 LARGEST_SMOOTHING = 16.0
 """Network pixels; a wider blur would leave no keypoint where it was."""
+
+MOST_KEYPOINTS = 1_000_000
+"""Of an image; OpenCV's ORB reserves memory for as many as it is asked for, and from 2**31 on takes no number."""
 
 _REFERENCE_SIDE = 240
 _RADIUS_AT_REFERENCE = 4
@@ -45,7 +45,7 @@ class DecodeOptions:
         What scores the pixels: ``network``, its score map; ``blobs``, `gcnv2_ros.extraction.blobs` on the network's
         input image. ``auto`` takes what the weights recommend.
     max_keypoints
-        At most so many keypoints an image, the best ones.
+        At most so many keypoints an image, the best ones; 1 to `MOST_KEYPOINTS`.
     score_threshold
         Keypoints score above it. None takes what is recommended for the detector and the input size.
     smoothing
@@ -90,7 +90,7 @@ class DecodeOptions:
 
     def __post_init__(self) -> None:
         if not 1 <= self.max_keypoints <= MOST_KEYPOINTS:
-            raise ExtractionError(f"max_keypoints must be at least 1 and at most 2^31 - 1, got {self.max_keypoints}")
+            raise ExtractionError(f"max_keypoints must be from 1 to {MOST_KEYPOINTS}, got {self.max_keypoints}")
         if self.score_threshold is not None and not 0.0 <= self.score_threshold < 1.0:
             raise ExtractionError(f"score_threshold must be in [0, 1), got {self.score_threshold}")
         if self.smoothing is not None and not 0.0 <= self.smoothing <= LARGEST_SMOOTHING:

@@ -183,8 +183,8 @@ def _placed(plain: int, content: int, extent: float, stride: int) -> tuple[int, 
 
 def _tilted_extent(image_size: tuple[int, int], content: tuple[int, int], tilt: float) -> tuple[float, float]:
     """Sides, in network pixels, of a box around an image under every tilt up to the next of `CANVAS_TILTS`."""
-    # Rounding may make 45 degrees a little more.
-    largest = math.radians(next(limit for limit in CANVAS_TILTS if min(tilt, CANVAS_TILTS[-1]) <= limit))
+    # A roll just below 45 degrees is rounded to a quarter turn and a tilt just beyond it.
+    largest = math.radians(next((limit for limit in CANVAS_TILTS if tilt <= limit), CANVAS_TILTS[-1]))
     sides = []
     for along, across in (image_size, image_size[::-1]):
         # |along cos t + across sin t| is largest at the angle of the diagonal, or at the end of the range before it.
@@ -235,9 +235,9 @@ def resize(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]
 
 def resize_mask(mask: NDArray[np.uint8] | NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.uint8]:
     """Resize a mask to `size` (width, height), to 0 and 255; it is only near the truth of the image's own mask."""
-    # OpenCV 4's ORB sees only values above 254 as kept in all levels of its pyramid but the first.
-    kept = np.where(mask, np.uint8(255), np.uint8(0))
-    return np.asarray(cv2.resize(kept, size, interpolation=cv2.INTER_NEAREST), np.uint8)
+    # OpenCV 4's ORB takes nothing less than 255 for set on all levels of its pyramid but the first.
+    binary = np.where(mask, np.uint8(255), np.uint8(0))
+    return np.asarray(cv2.resize(binary, size, interpolation=cv2.INTER_NEAREST), np.uint8)
 
 
 def upright(image: NDArray[np.uint8], geometry: InputGeometry) -> NDArray[np.uint8]:

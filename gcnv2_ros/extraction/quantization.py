@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import MissingDependencyError
 from ..files import atomic_write
+from .libraries import import_library
 from .options import ExtractionError
 
 if TYPE_CHECKING:
@@ -240,10 +240,9 @@ def quantize_onnx(content: bytes, calibration: Calibration) -> bytes:
     MissingDependencyError
         If onnx is not installed.
     """
-    try:
-        import onnx
-    except ImportError as error:
-        raise MissingDependencyError("onnx", "making an eight-bit network", "pip install onnx") from error
+    import_library("onnx", "making an eight-bit network", "pip install onnx")
+    import onnx
+
     model = onnx.load_from_string(content)
     graph = model.graph
     weights = {entry.name: entry for entry in graph.initializer}

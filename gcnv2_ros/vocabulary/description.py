@@ -97,7 +97,8 @@ def load_description(vocabulary: str | Path) -> VocabularyDescription | None:
         raise VocabularyError(f"cannot read the vocabulary {vocabulary}: {error.strerror or error}") from error
     if digest != description.sha256:
         raise VocabularyError(
-            f"{path} describes another file than {vocabulary}: SHA-256 {digest}, expected {description.sha256}"
+            f"{path} describes another file than {vocabulary}: SHA-256 {digest}, expected {description.sha256}; train "
+            "or convert the vocabulary anew, or delete the description to use the vocabulary unchecked"
         )
     return description
 
@@ -157,10 +158,12 @@ def check_weights(path: str | Path, description: VocabularyDescription, weights_
         With both weights.
     """
     if description.weights_sha256 != weights_sha256:
+        owner = description.model
+        if description.weights_sha256 is not None:
+            owner = f"the weights {description.weights_sha256} of {owner}"
         raise VocabularyError(
-            f"the vocabulary {path} belongs to the weights {description.weights_sha256} of {description.model}, not to "
-            f"{weights_sha256}: the words of other descriptors mean nothing; train one with these weights "
-            "(`gcnv2 vocab train`)"
+            f"the vocabulary {path} belongs to {owner}, not to {weights_sha256}: the words of other descriptors mean "
+            "nothing; train one with these weights (`gcnv2 vocab train`)"
         )
 
 

@@ -38,12 +38,10 @@ def load_vocabulary(source: str | Path, *, model: str = "gcnv2_tiny", weights_sh
         If the file cannot be read, is no valid vocabulary, or belongs to other weights; the sentence names file and
         line.
     """
-    if str(source) == DEFAULT_SOURCE:
-        path = shipped_vocabulary(model, weights_sha256)
-    else:
-        path = Path(source).expanduser()
-        if weights_sha256 is not None and (description := load_description(path)) is not None:
-            check_weights(path, description, weights_sha256)
+    path = vocabulary_path(source, model=model, weights_sha256=weights_sha256)
+    is_file = str(source) != DEFAULT_SOURCE
+    if is_file and weights_sha256 is not None and (description := load_description(path)) is not None:
+        check_weights(path, description, weights_sha256)
     try:
         with path.open("rb") as stream:
             if stream.read(len(_XZ_MAGIC)) != _XZ_MAGIC:
@@ -55,6 +53,34 @@ def load_vocabulary(source: str | Path, *, model: str = "gcnv2_tiny", weights_sh
         raise VocabularyError(f"cannot read the vocabulary {path}: {error.strerror or error}") from error
     except (lzma.LZMAError, EOFError) as error:
         raise VocabularyError(f"{path} is a broken xz file ({error}); it may be cut off") from error
+
+
+def vocabulary_path(source: str | Path, *, model: str = "gcnv2_tiny", weights_sha256: str | None = None) -> Path:
+    """The file that `load_vocabulary` reads for the same arguments.
+
+    Raises
+    ------
+    VocabularyError
+        If the package ships none for them.
+    """
+    return shipped_vocabulary(model, weights_sha256) if str(source) == DEFAULT_SOURCE else Path(source).expanduser()
+
+
+def check_model(source: str | Path, model: str) -> None:
+    """Refuse a vocabulary that says that it is of another model's descriptors: ORB's have no weights to tell by.
+
+    Raises
+    ------
+    VocabularyError
+        With both models.
+    """
+    path = vocabulary_path(source, model=model)
+    description = load_description(path)
+    if description is not None and description.model != model:
+        raise VocabularyError(
+            f"the vocabulary {path} belongs to descriptors of {description.model}, not to those of {model}: the words "
+            "of other descriptors mean nothing; train one with this model (`gcnv2 vocab train`)"
+        )
 
 
 def _read(stream: IO[bytes], path: Path) -> Vocabulary:

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import pickle
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,11 +61,7 @@ def read_weights_file(path: Path) -> RawWeights:
     except OSError as error:
         raise WeightsError(f"the weights file {path} cannot be read: {error.strerror}") from error
     if head[:2] == b"PK":
-        try:
-            torchscript = is_torchscript(path)
-        except (zipfile.BadZipFile, OSError) as error:
-            raise WeightsError(f"{path} is truncated or damaged: a zip archive without its directory") from error
-        if torchscript:
+        if is_torchscript(path):
             return RawWeights(read_torchscript(path), "TorchScript")
         return RawWeights(_state_dict(path), "state dict")
     # A safetensors file starts with the header's length (8 bytes) and the header, a JSON object.

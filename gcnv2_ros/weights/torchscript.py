@@ -14,7 +14,9 @@ import io
 import json
 import math
 import pickle
+import struct
 import zipfile
+import zlib
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -24,6 +26,10 @@ import torch
 from torch import Tensor
 
 from .metadata import WeightsError
+
+# What a zip archive raises whose directory or records are damaged: names that are no UTF-8 are ValueError, versions,
+# methods and ciphers that nobody wrote RuntimeError.
+_DAMAGE = (zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError, ValueError, struct.error)
 
 _LARGEST_RECORD = 1 << 30
 _MOST_MODULES = 10_000
@@ -56,9 +62,18 @@ _JSON_DTYPES = {
 
 
 def is_torchscript(path: Path) -> bool:
-    """Whether a zip file is a TorchScript archive (and not a state dict that `torch.save` wrote)."""
-    with zipfile.ZipFile(path) as archive:
-        return any(name.endswith(("/constants.pkl", "/model.json")) for name in archive.namelist())
+    """Whether a zip file is a TorchScript archive (and not a state dict that `torch.save` wrote).
+
+    Raises
+    ------
+    WeightsError
+        If the archive's directory is missing or damaged.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return any(name.endswith(("/constants.pkl", "/model.json")) for name in archive.namelist())
+    except _DAMAGE as error:
+        raise WeightsError(f"{path} is truncated or damaged ({error})") from error
 
 
 def read_torchscript(path: Path) -> dict[str, Tensor]:
@@ -82,7 +97,7 @@ def read_torchscript(path: Path) -> dict[str, Tensor]:
             return _read_pickle_archive(records)
     except WeightsError as error:
         raise WeightsError(f"{path} cannot be read as a TorchScript archive: {error}") from error
-    except (zipfile.BadZipFile, OSError, EOFError) as error:
+    except _DAMAGE as error:
         raise WeightsError(f"{path} is truncated or damaged ({error})") from error
 
 

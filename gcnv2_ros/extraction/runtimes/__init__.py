@@ -6,13 +6,13 @@ from __future__ import annotations
 import importlib
 import logging
 from dataclasses import dataclass, replace
-from types import ModuleType
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import MissingDependencyError
+from ..libraries import LibraryError
 from ..options import ExtractionError, ExtractorOptions
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ EIGHT_BIT = ("openvino", "onnxruntime")
 """Names of the runtimes that compute in int8, the fastest first."""
 
 _LOGGER = logging.getLogger(__name__)
+_PASSED_OVER = "the runtime %s is passed over: %s"
 
 
 @dataclass(frozen=True)
@@ -94,9 +95,9 @@ def create_runtime(options: ExtractorOptions, weights: Weights, *, detector: boo
     take its time when it is called first.
 
     ``auto`` takes the first of `AUTO_ORDER` that is installed and loads the network, on the CPU in fp32; the first
-    of `EIGHT_BIT` that is installed, where int8 is asked for; OpenVINO, where a device of Intel's is; torch, where a
-    CUDA device or another precision is asked for or ``device: auto`` finds one. An engine that is installed and fails
-    is logged.
+    of `EIGHT_BIT` that is installed and can be imported, where int8 is asked for; OpenVINO, where a device of Intel's
+    is; torch, where a CUDA device or another precision is asked for or ``device: auto`` finds one. An engine that is
+    installed and fails is logged.
 
     Raises
     ------
@@ -117,6 +118,9 @@ def create_runtime(options: ExtractorOptions, weights: Weights, *, detector: boo
                 return _build(name, options, weights, detector)
             except MissingDependencyError:
                 continue
+            # Any other error, as of a missing calibration, would be that of the next one too.
+            except LibraryError as error:
+                _LOGGER.warning(_PASSED_OVER, name, error)
         return _build(EIGHT_BIT[-1], options, weights, detector)
     from .torch_eager import resolve_device
 
@@ -128,27 +132,8 @@ def create_runtime(options: ExtractorOptions, weights: Weights, *, detector: boo
             except MissingDependencyError:
                 continue
             except ExtractionError as error:
-                _LOGGER.warning("the runtime %s is passed over: %s", name, error)
+                _LOGGER.warning(_PASSED_OVER, name, error)
     return _build("torch", options, weights, detector)
-
-
-def import_engine(library: str, name: str, install: str) -> ModuleType:
-    """Import the library of the runtime `name`; `install` is the command that installs it.
-
-    Raises
-    ------
-    MissingDependencyError
-        If it is not installed.
-    ExtractionError
-        If it is, and does not load.
-    """
-    try:
-        return importlib.import_module(library)
-    except Exception as error:
-        if isinstance(error, ModuleNotFoundError) and error.name == library:
-            raise MissingDependencyError(library, f"the runtime {name}", install) from error
-        # A library with compiled parts fails in many ways: ImportError, AttributeError, OSError.
-        raise ExtractionError(f"{library} is installed and does not load: {error!r}") from error
 
 
 def _build(name: str, options: ExtractorOptions, weights: Weights, detector: bool) -> Runtime:

@@ -8,6 +8,7 @@ ONNX Runtime keeps it in a folder of the cache that belongs to these weights, th
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -24,9 +25,10 @@ from ..export import (
     network_stride,
     onnx_key,
 )
+from ..libraries import import_library
 from ..options import ExtractionError, ExtractorOptions
 from ..quantization import load_calibration
-from . import RawFeatures, import_engine
+from . import RawFeatures
 
 if TYPE_CHECKING:
     from ...weights import Weights
@@ -36,6 +38,7 @@ _CPU = "CPUExecutionProvider"
 _TENSORRT = "TensorrtExecutionProvider"
 _CUDA = "CUDAExecutionProvider"
 _GPU = (_TENSORRT, _CUDA)
+_KNOWS_TF32 = (1, 18)
 _ERRORS_ONLY = 3
 
 
@@ -58,7 +61,7 @@ class OnnxRuntime:
     ------
     ExtractionError
         If the device is not there, the precision is another, the calibration for int8 is missing or that of other
-        weights, or ONNX Runtime refuses the network.
+        weights, or ONNX Runtime cannot be imported or refuses the network.
     MissingDependencyError
         If onnxruntime is not installed, or onnx is not and the network has not been exported before.
     """
@@ -67,8 +70,9 @@ class OnnxRuntime:
 
     def __init__(self, options: ExtractorOptions, weights: Weights, *, detector: bool = True) -> None:
         model, device = options.model, options.device
-        install = "pip install onnx onnxruntime (for CUDA: onnx onnxruntime-gpu)"
-        onnxruntime = import_engine("onnxruntime", "onnxruntime", install)
+        onnxruntime = import_library(
+            "onnxruntime", "the runtime onnxruntime", "pip install onnx onnxruntime (for CUDA: onnx onnxruntime-gpu)"
+        )
         if options.precision not in ("auto", "fp32", "int8"):
             raise ExtractionError(
                 f"the runtime onnxruntime computes in fp32 or int8, not in {options.precision}; choose fp32 (or auto) "
@@ -86,7 +90,7 @@ class OnnxRuntime:
             device = "cpu"
         self.stride = network_stride(model)
         key = {**onnx_key(model, weights), "compiler": f"onnxruntime {onnxruntime.__version__}"}
-        providers = _providers(device, onnxruntime.get_available_providers(), key)
+        providers = _providers(onnxruntime, device, key)
         settings = onnxruntime.SessionOptions()
         settings.intra_op_num_threads = options.threads
         settings.log_severity_level = _ERRORS_ONLY
@@ -104,7 +108,7 @@ class OnnxRuntime:
                 return onnxruntime.InferenceSession(content, settings, providers=providers)
             except GCNv2Error:
                 raise
-            # The library's own errors have no base class of their own, nor have those of an export.
+            # The library's own errors have no base class of their own, nor have those of exporting.
             except Exception as error:
                 raise ExtractionError(f"ONNX Runtime {onnxruntime.__version__} cannot load {model}: {error}") from error
 
@@ -142,13 +146,14 @@ class OnnxRuntime:
         self._sessions = {}
 
 
-def _providers(device: str, available: list[str], key: Mapping[str, str]) -> list[Any]:
+def _providers(onnxruntime: Any, device: str, key: Mapping[str, str]) -> list[Any]:
     """What ONNX Runtime is to try, in this order; the CPU takes what is left.
 
     `key` is what engines depend on besides the device.
     """
     if device == "cpu":
         return [_CPU]
+    available: list[str] = onnxruntime.get_available_providers()
     on_gpu = [name for name in _GPU if name in available]
     if device.startswith("cuda") and not on_gpu:
         raise ExtractionError(
@@ -157,8 +162,9 @@ def _providers(device: str, available: list[str], key: Mapping[str, str]) -> lis
         )
     index = _device_index(device)
     options: dict[str, dict[str, Any]] = {name: {"device_id": index} for name in on_gpu}
-    if _CUDA in options:
-        # Products of ten bits, the library's default, turn descriptor bits over.
+    # Left to itself it convolves in TF32 on Ampere and later, which turns descriptor bits over. TensorRT does too, and
+    # has no such option. Unknown options are errors.
+    if _CUDA in options and _numbers(onnxruntime.__version__) >= _KNOWS_TF32:
         options[_CUDA]["use_tf32"] = 0
     if _TENSORRT in options:
         folder = cached_folder({**key, "device": _device_name(index)}, ".tensorrt")
@@ -170,6 +176,11 @@ def _providers(device: str, available: list[str], key: Mapping[str, str]) -> lis
                 "trt_timing_cache_path": str(folder),
             }
     return [*options.items(), _CPU]
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    """The first two numbers of a version."""
+    return tuple(map(int, re.findall(r"\d+", version)[:2]))
 
 
 def _device_index(device: str) -> int:

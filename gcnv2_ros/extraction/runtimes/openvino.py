@@ -19,9 +19,10 @@ from numpy.typing import NDArray
 
 from ...errors import GCNv2Error
 from ..export import INPUT_NAME, OUTPUT_NAMES, cached_model, cached_onnx, network_stride, onnx_key
+from ..libraries import import_library
 from ..options import ExtractionError, ExtractorOptions
 from ..quantization import Calibration, load_calibration
-from . import RawFeatures, import_engine
+from . import RawFeatures
 
 if TYPE_CHECKING:
     from ...weights import Weights
@@ -69,7 +70,8 @@ class OpenVINORuntime:
     ------
     ExtractionError
         If the device is another or not there, or does not do the precision; if it is an NPU and there is no input
-        size; if the calibration for int8 is missing or that of other weights; or if OpenVINO refuses the network.
+        size; if the calibration for int8 is missing or that of other weights; or if OpenVINO cannot be imported, or
+        refuses the network.
     MissingDependencyError
         If openvino is not installed, or onnx is not and the network has not been exported before.
     """
@@ -77,7 +79,7 @@ class OpenVINORuntime:
     name = "openvino"
 
     def __init__(self, options: ExtractorOptions, weights: Weights, *, detector: bool = True) -> None:
-        openvino = import_engine("openvino", "openvino", "pip install onnx openvino")
+        openvino = import_library("openvino", "the runtime openvino", "pip install onnx openvino")
         self.device = "cpu" if options.device == "auto" else options.device
         kind, _, index = self.device.partition(":")
         if kind not in _PRECISIONS:

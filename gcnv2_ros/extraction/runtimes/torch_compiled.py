@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch._inductor import config
 
 from ..options import ExtractionError, ExtractorOptions
 from . import RawFeatures
@@ -24,11 +23,12 @@ if TYPE_CHECKING:
     from ...networks import FeatureNetwork
     from ...weights import Weights
 
-_LOGGER = logging.getLogger(__name__)
+_GRAPHS_IN_ANY_THREAD = "2.13"
 _ADVICE = (
     "torch.compile needs a C++ compiler on the CPU (`apt install g++`), and Triton for the torch that is installed on "
     "CUDA; choose the runtime torch to do without"
 )
+_LOGGER = logging.getLogger(__name__)
 
 
 class TorchCompileRuntime(TorchRuntime):
@@ -75,10 +75,7 @@ class TorchCompileRuntime(TorchRuntime):
 
     def _compiling(self, call: Callable[[NDArray[np.float32]], Any], batch: NDArray[np.float32]) -> Any:
         try:
-            # Frozen, weights are laid out for the processor once. It is no option of one compilation, and compiled is
-            # at the call.
-            with config.patch(freezing=self._device.type == "cpu"):
-                return call(batch)
+            return call(batch)
         except torch._dynamo.exc.TorchDynamoException as error:
             # Its text is that of the whole compilation; the first line says what went wrong.
             raise ExtractionError(
@@ -86,9 +83,7 @@ class TorchCompileRuntime(TorchRuntime):
             ) from error
 
     def _prepared(self, network: FeatureNetwork) -> tuple[Callable[..., Any], Callable[..., Any]]:
-        # Graphs are what the mode "reduce-overhead" stands for; a pass writes into the memory of the one before, whose
-        # results have been copied to the host by then.
-        options: dict[str, Any] = {"triton.cudagraphs": self._device.type == "cuda" and _graphs_in_any_thread()}
+        options = compiler_options(self._device)
         whole, descriptors = super()._prepared(network)
         return (
             torch.compile(whole, dynamic=False, options=options),
@@ -96,9 +91,22 @@ class TorchCompileRuntime(TorchRuntime):
         )
 
 
-def _graphs_in_any_thread() -> bool:
-    """Whether CUDA graphs work in other threads than that which compiled, as those of the node are."""
-    version = tuple(int(part) for part in torch.__version__.split("+")[0].split(".")[:2])
-    if version < (2, 13):
-        _LOGGER.warning("torch %s runs CUDA graphs in one thread only, so there are none; 2.13 does", torch.__version__)
-    return version >= (2, 13)
+def compiler_options(device: torch.device) -> dict[str, Any]:
+    """What torch's compiler is told: on CUDA, from torch 2.13 on, that a pass is to be one CUDA graph.
+
+    Graphs are what the mode "reduce-overhead" stands for. A pass writes into the memory of the one before, whose
+    results have been copied to the host by then.
+    """
+    if device.type != "cuda":
+        return {}
+    # Versions compare by their numbers, not as texts. An older torch keeps graphs for the thread that compiled, and
+    # ends the call of any other with an assertion. The node compiles in one thread and runs in another.
+    if torch.__version__ < _GRAPHS_IN_ANY_THREAD:
+        _LOGGER.warning(
+            "torch_compile does without CUDA graphs, which is slower: those of torch %s serve only the thread that "
+            "compiled; install torch %s or newer",
+            torch.__version__,
+            _GRAPHS_IN_ANY_THREAD,
+        )
+        return {}
+    return {"triton.cudagraphs": True}

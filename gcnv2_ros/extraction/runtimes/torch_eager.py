@@ -25,7 +25,8 @@ class TorchRuntime:
     ----------
     options
         The precision ``auto`` is ``fp32``; ``fp16`` and ``bf16`` need CUDA: on CPUs they are many times slower than
-        fp32. Threads are those of torch in this process; 0 leaves them as they are.
+        fp32. On CUDA fp32 turns off TF32 in cuDNN's convolutions, for torch in this process (`keep_fp32_exact`).
+        Threads are those of torch in this process; 0 leaves them as they are.
     weights
         Weights of `options.model`.
     detector
@@ -53,9 +54,8 @@ class TorchRuntime:
             raise ExtractionError(f"precision {self.precision} needs a CUDA device; on the CPU choose fp32 (or auto)")
         if self.precision == "bf16" and not torch.cuda.is_bf16_supported():
             raise ExtractionError(f"the device {self.device} does not support bf16; choose fp16 or fp32")
-        if self._device.type == "cuda" and self._dtype == torch.float32:
-            # Products of ten bits, torch's default for convolutions, turn descriptor bits over.
-            torch.backends.cudnn.allow_tf32 = False
+        if self._dtype == torch.float32:
+            keep_fp32_exact(self._device)
         if options.threads:
             torch.set_num_threads(options.threads)
         network = create_network(options.model)
@@ -102,6 +102,16 @@ class TorchRuntime:
 def _on_host(tensor: torch.Tensor) -> NDArray[np.float32]:
     # The cast runs on the device; copying to pageable memory waits for the result.
     return tensor.float().cpu().numpy()
+
+
+def keep_fp32_exact(device: torch.device) -> None:
+    """Where `device` is one of CUDA's, let cuDNN convolve float32 in float32, for all that runs in this process.
+
+    Left to itself torch does so in TF32 on Ampere and later, whose ten bits turn bits of the descriptors over. Products
+    of matrices torch leaves in float32.
+    """
+    if device.type == "cuda":
+        torch.backends.cudnn.allow_tf32 = False
 
 
 def resolve_device(device: str) -> torch.device:
