@@ -159,6 +159,27 @@ def test_doctor_goes_on_after_a_device_that_fails_in_its_own_way(monkeypatch: py
     assert by_subject["orb on cpu"].verdict == by_subject["gcnv2 on cpu"].verdict == "ok"
 
 
+def test_the_shipped_calibration_is_not_overwritten_unasked(capsys: pytest.CaptureFixture) -> None:
+    path = Path(load_weights("default", model="gcnv2_tiny").path).with_suffix(".int8.json")
+    before = path.read_bytes()
+    assert main(["quantize", "gcnv2_tiny", "room:frames=2"]) == 1
+    assert f"have their calibration, {path}; choose precision int8" in capsys.readouterr().err
+    assert path.read_bytes() == before
+
+
+def test_a_comparison_on_nothing_is_refused(capsys: pytest.CaptureFixture) -> None:
+    assert main(["benchmark-features", "orb"]) == 1
+    assert "give --pictures, --oxford or --sequence" in capsys.readouterr().err
+
+
+def test_options_of_a_sequence_are_taken_wherever_it_is_named(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    for index in range(3):
+        cv2.imwrite(str(tmp_path / f"{index}.png"), np.full((48, 64), 40 * index, np.uint8))
+    assert main(["to-bag", f"{tmp_path}@rate=2", str(tmp_path / "out.mcap")]) == 0
+    assert main(["to-bag", f"{tmp_path}@speed=2", str(tmp_path / "other.mcap")]) == 1
+    assert "speed" in capsys.readouterr().err
+
+
 def test_doctor_advises_on_the_middleware(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("rclpy", reason="ROS 2 is not installed")
     for name in ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_BUILTIN_TRANSPORTS"):
@@ -166,6 +187,11 @@ def test_doctor_advises_on_the_middleware(monkeypatch: pytest.MonkeyPatch) -> No
     by_subject = {finding.subject: finding for finding in doctor.check_middleware()}
     assert by_subject["large images"].verdict == "note"
     assert "large_images.xml" in by_subject["large images"].advice
+    assert "FASTDDS_DEFAULT_PROFILES_FILE=" in by_subject["large images"].advice
+    monkeypatch.setenv("ROS_DISTRO", "jazzy")
+    by_subject = {finding.subject: finding for finding in doctor.check_middleware()}
+    assert "FASTRTPS_DEFAULT_PROFILES_FILE=" in by_subject["large images"].advice
+    monkeypatch.delenv("ROS_DISTRO")
     monkeypatch.setenv("FASTDDS_DEFAULT_PROFILES_FILE", "/nowhere/profile.xml")
     by_subject = {finding.subject: finding for finding in doctor.check_middleware()}
     assert by_subject["large images"].verdict == "problem"

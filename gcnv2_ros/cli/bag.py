@@ -10,6 +10,7 @@ from typing import Any
 
 from ..errors import GCNv2Error
 from .common import check_frames
+from .sequence_argument import SEQUENCE_HELP, open_described
 
 TOPIC_ROLES = ("image", "depth", "right", "camera_info", "right_camera_info", "ground_truth")
 
@@ -20,7 +21,7 @@ def add_parsers(subparsers: Any) -> None:
     parser.add_argument(
         "sequence",
         metavar="SEQUENCE",
-        help="TUM, EuRoC, KITTI or picture folder, bag, video, or room:OPTIONS",
+        help=SEQUENCE_HELP,
     )
     parser.add_argument(
         "out", type=Path, metavar="OUT", help="NAME.mcap (one file), NAME.bag (ROS 1) or NAME (a rosbag2 folder)"
@@ -51,11 +52,10 @@ def add_parsers(subparsers: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Write the bag, with a line of progress, and say what is in it."""
-    from ..sequences import open_sequence
     from ..sequences.bag_writer import write_bag
 
     check_frames(arguments.frames)
-    sequence = open_sequence(arguments.sequence, **_topics(arguments.topic))
+    sequence = open_described(arguments.sequence, **_topics(arguments.topic))
     for note in getattr(sequence, "notes", ()):
         print(f"{sequence.name}: {note}", file=sys.stderr)
     counts = write_bag(

@@ -36,13 +36,25 @@ def add_parsers(subparsers: Any) -> None:
         metavar="RUNTIME:PRECISION",
         help="e.g. openvino:int8 torch:fp32 (default: all that such a device has)",
     )
-    parser.add_argument("--sizes", nargs="+", default=["320x240", "640x480"], metavar="WxH", help="network inputs")
-    parser.add_argument("--budgets", type=int, nargs="+", default=[1000, 500, 2000], help="keypoints, the first rules")
+    parser.add_argument(
+        "--sizes",
+        nargs="+",
+        default=["320x240", "640x480"],
+        metavar="WxH",
+        help="network inputs (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--budgets",
+        type=int,
+        nargs="+",
+        default=[1000, 500, 2000],
+        help="keypoints; the first holds everywhere else (default: %(default)s)",
+    )
     parser.add_argument("--rounds", type=int, default=100, help="frames for each contender (default: %(default)s)")
     parser.add_argument("--threads", type=int, default=0, help="CPU threads of each engine (default: its own choice)")
     parser.add_argument("--node", action="store_true", help="measure the real node over DDS too")
     parser.add_argument("--node-frames", type=int, default=150, help="frames a run of the node (default: %(default)s)")
-    parser.add_argument("--out", type=Path, default=None, help="folder for bench.json, bench.md and bench.png")
+    parser.add_argument("--out", type=Path, default=None, help="folder for bench.json, bench.md, bench.png")
     parser.set_defaults(run=run)
 
 

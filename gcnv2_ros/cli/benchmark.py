@@ -10,6 +10,8 @@ import platform
 from pathlib import Path
 from typing import Any
 
+from ..errors import GCNv2Error
+
 
 def add_parsers(subparsers: Any) -> None:
     """Add `benchmark-features`."""
@@ -48,6 +50,8 @@ def run(arguments: argparse.Namespace) -> None:
     from ..sequences import open_sequence
     from ..training.pictures import find_photographs
 
+    if arguments.pictures is None and not arguments.oxford and arguments.sequence is None:
+        raise GCNv2Error("there is nothing to compare frontends on: give --pictures, --oxford or --sequence")
     homographies = {}
     rolls, tilts = {}, {}
     if arguments.pictures is not None:

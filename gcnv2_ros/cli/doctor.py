@@ -17,7 +17,7 @@ from typing import Any, Literal
 import numpy as np
 
 from ..errors import GCNv2Error
-from ..transport import PROFILE_VARIABLES, TRANSPORT_VARIABLE
+from ..transport import PROFILE_VARIABLES, TRANSPORT_VARIABLE, profile_variable
 
 _LIBRARIES: tuple[tuple[str, str, bool, str], ...] = (
     ("numpy", "numpy", True, "pip install numpy"),
@@ -172,5 +172,5 @@ def check_middleware() -> Iterator[Finding]:
         yield Finding(
             "note", "large images", "Fast DDS with its default transports loses most best-effort 640x480 images",
             f"set the shared-memory profile for the camera's process too, not only by the launch file: "
-            f"export {PROFILE_VARIABLES[0]}=.../share/gcnv2_ros/config/fastdds/large_images.xml",
+            f"export {profile_variable(os.environ)}=.../share/gcnv2_ros/config/fastdds/large_images.xml",
         )  # fmt: skip

@@ -36,14 +36,16 @@ def add_parsers(subparsers: Any) -> None:
         "convert-weights",
         help="convert a state dict, a checkpoint or the authors' TorchScript archive to safetensors with metadata",
     )
-    convert.add_argument("source", type=Path, metavar="IN")
+    convert.add_argument(
+        "source", type=Path, metavar="IN", help="state dict, checkpoint, TorchScript archive or .safetensors file"
+    )
     convert.add_argument("target", type=Path, metavar="OUT", help=".safetensors file to write")
     convert.add_argument("--model", default=None, help="network (default: the one that the shapes fit)")
     convert.add_argument(
         "--sampling",
         choices=("bicubic", "half_pixel", "legacy"),
         default=None,
-        help="how descriptors are sampled (default: legacy for TorchScript archives, else half_pixel)",
+        help="how descriptors are sampled (default: as the file says, or legacy of TorchScript, half_pixel)",
     )
     convert.set_defaults(run=run_convert)
 

@@ -43,6 +43,12 @@ def run(arguments: argparse.Namespace) -> None:
     from ..weights import load_weights
 
     weights = load_weights(arguments.weights, model=arguments.model)
+    target = arguments.out or calibration_path(weights)
+    if arguments.out is None and arguments.weights == "default" and target.exists():
+        raise ExtractionError(
+            f"the shipped weights have their calibration, {target}; choose precision int8, and nothing more. To make "
+            f"another, name its file with --out"
+        )
     size = parse_size(arguments.input_size)
     if min(size) < 1 or arguments.count < 1:
         raise ExtractionError("--input-size and --count must be positive")
@@ -55,7 +61,6 @@ def run(arguments: argparse.Namespace) -> None:
         geometry = InputGeometry.of((gray.shape[1], gray.shape[0]), size, stride)
         batches.append(network_input([gray], [geometry]))
     calibration = calibrate(arguments.model, weights, batches, float_layers=arguments.float_layers)
-    target = arguments.out or calibration_path(weights)
     save_calibration(target, calibration)
     inside = ", ".join(calibration.float_layers) or "none"
     print(f"{target}: {arguments.model} with {weights.path.name}, {calibration.images} images, in float: {inside}")

@@ -18,10 +18,11 @@ SEQUENCE_HELP = (
 _WITH_OPTIONS = re.compile(r"(?P<spec>.+?)@(?P<options>[a-z_]+=[^@]*)")
 
 
-def open_described(text: str) -> Sequence:
+def open_described(text: str, **further: bool | float | str) -> Sequence:
     """Open ``SPEC`` or ``SPEC@NAME=VALUE,NAME=VALUE``; see `gcnv2_ros.sequences.open_sequence`.
 
     Values are read as true or false, as numbers, and otherwise as text. A path that exists as it stands has no options.
+    `further` options are those that have arguments of their own.
 
     Raises
     ------
@@ -32,7 +33,7 @@ def open_described(text: str) -> Sequence:
 
     found = _WITH_OPTIONS.fullmatch(text)
     if found is None or Path(text).exists():
-        return open_sequence(text)
+        return open_sequence(text, **further)
     options: dict[str, bool | float | str] = {}
     for entry in found["options"].split(","):
         name, equals, value = entry.partition("=")
@@ -41,7 +42,7 @@ def open_described(text: str) -> Sequence:
                 f"options of a sequence are written as NAME=VALUE,NAME=VALUE after the @, got {entry!r}"
             )
         options[name] = _parsed(value)
-    return open_sequence(found["spec"], **options)
+    return open_sequence(found["spec"], **options, **further)
 
 
 def _parsed(text: str) -> bool | float | str:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .common import add_extractor_arguments, decode_options, extractor_options
+from .sequence_argument import SEQUENCE_HELP, open_described
 
 if TYPE_CHECKING:
     import numpy as np
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
     from ..extraction import Extractor
 
-_SOURCE = "folder of pictures, data set folder, or room:seed=1 for the synthetic room"
+_SOURCE = f"what the words, or the frames to rank, are from: {SEQUENCE_HELP}"
 _FORMS = ".txt (DBoW2's text, as ORB-SLAM2 and 3 load it) or .bin (their forks' binary form), packed with .xz behind"
 _DEFAULT = "default for the one that the package ships"
 _FRAMES_A_LINE = 50
@@ -154,12 +155,11 @@ def run_query(arguments: argparse.Namespace) -> None:
 
 def _described_frames(source: str, every: int, extractor: Extractor) -> list[tuple[int, NDArray[np.uint8]]]:
     """Index and descriptors of every `every`-th frame; progress goes to standard error."""
-    from ..sequences import open_sequence
     from ..vocabulary import VocabularyError
 
     if every < 1:
         raise VocabularyError(f"--every must be at least 1, got {every}")
-    sequence = open_sequence(source)
+    sequence = open_described(source)
     described = []
     for index in range(0, len(sequence), every):
         described.append((index, _binary(extractor, sequence[index].gray)))
