@@ -12,6 +12,11 @@ class GCNv2Error(Exception):
     """
 
 
+def sentence_of(error: Exception) -> str:
+    """The sentence of an error that was raised on purpose; of any other its kind with it."""
+    return str(error) if isinstance(error, GCNv2Error) else f"{type(error).__name__}: {error}"
+
+
 class MissingDependencyError(GCNv2Error):
     """An optional library is needed for what was asked and is not installed."""
 

@@ -35,6 +35,14 @@ WEIGHTS = json.loads((Path(gcnv2_ros.weights.__file__).parent / "data" / "manife
 MEGABYTES = 5.0
 
 
+def pictures(folder: Path, count: int) -> Path:
+    """Make a folder of pictures of the synthetic room."""
+    folder.mkdir()
+    for frame in SyntheticRoom(RoomOptions(frames=count, width=160, height=128, texel=0.02)):
+        cv2.imwrite(str(folder / f"{frame.index}.png"), frame.gray)
+    return folder
+
+
 def test_there_is_a_vocabulary_for_the_default_weights() -> None:
     assert "gcnv2_tiny" in SHIPPED
     assert load_vocabulary("default").branching == 10
@@ -104,10 +112,7 @@ def test_a_converted_vocabulary_has_the_description_of_its_source_and_no_other(t
 def test_a_query_with_a_model_that_has_no_weights_compares_models(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    corpus = tmp_path / "pictures"
-    corpus.mkdir()
-    for frame in SyntheticRoom(RoomOptions(frames=2, width=160, height=128, texel=0.02)):
-        cv2.imwrite(str(corpus / f"{frame.index}.png"), frame.gray)
+    corpus = pictures(tmp_path / "pictures", 2)
     query, orb = [str(corpus / "0.png"), str(corpus)], ["--model", "orb", "--max-keypoints", "50"]
     words, of_orb = tmp_path / "words.bin", tmp_path / "orb.bin"
     assert main(["vocab", "convert", "default", str(words)]) == 0
@@ -125,10 +130,7 @@ def test_a_query_with_a_model_that_has_no_weights_compares_models(
 def test_the_command_trains_at_several_sizes_and_describes_what_it_made(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    corpus = tmp_path / "pictures"
-    corpus.mkdir()
-    for frame in SyntheticRoom(RoomOptions(frames=3, width=160, height=128, texel=0.02)):
-        cv2.imwrite(str(corpus / f"{frame.index}.png"), frame.gray)
+    corpus = pictures(tmp_path / "pictures", 3)
     terms = {"some-package": {"version": "1.0", "pictures": 3, "licences": {"CC0-1.0": 3}}}
     (corpus / "corpus.json").write_text(json.dumps({"packages": terms}))
     out = tmp_path / "words.bin.xz"

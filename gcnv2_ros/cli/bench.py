@@ -70,6 +70,7 @@ def run(arguments: argparse.Namespace) -> None:
     from ..benchmarking.report import markdown_report, plot_report
     from ..benchmarking.run import BenchOptions, run_bench
     from ..extraction import ExtractionError
+    from ..extraction.options import is_intel
     from ..files import atomic_write
 
     if arguments.rounds < 1 or min(arguments.budgets) < 1:
@@ -87,7 +88,7 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.engines is not None:
         options = replace(options, engines=tuple(_engine(text) for text in arguments.engines))
     elif arguments.device != "cpu":
-        options = replace(options, engines=_INTEL if arguments.device.startswith(("gpu", "npu")) else _CUDA)
+        options = replace(options, engines=_INTEL if is_intel(arguments.device) else _CUDA)
     sequence = open_described(arguments.images)
     images = [sequence[index].image for index in range(min(len(sequence), arguments.rounds))]
     colour = [

@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ..errors import GCNv2Error
+from ..errors import sentence_of
 from ..transport import PROFILE_VARIABLES, TRANSPORT_VARIABLE, profile_variable
 
 _LIBRARIES: tuple[tuple[str, str, bool, str], ...] = (
@@ -132,8 +132,7 @@ def check_inference() -> Iterator[Finding]:
             yield Finding("ok", f"{model} on {device}", text)
         except Exception as error:
             # A CUDA device that this torch has no code for fails at the first call, with an error of torch's own.
-            text = str(error) if isinstance(error, GCNv2Error) else f"{type(error).__name__}: {error}"
-            yield Finding("problem", f"{model} on {device}", text, "choose another model or device")
+            yield Finding("problem", f"{model} on {device}", sentence_of(error), "choose another model or device")
 
 
 def _timed(call: Callable[[], Any]) -> float:

@@ -14,6 +14,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from ..camera import Camera
 from ..errors import GCNv2Error
 from ..features import Features
 from ..matching import match
@@ -142,7 +143,7 @@ def compare(
         keep=[index for pair in pairs for index in pair] + rolled,
         progress=stage("extract"),
     )
-    known = [pair for pair in pairs if recording.camera is not None and _geometry_known(recording, pair)]
+    known = [pair for pair in pairs if all(recording.frames[index].has_truth for index in pair)]
     poses: dict[str, list[PoseResult]] = {}
     judged: dict[str, dict[str, list[float]]] = {}
     scores: dict[str, dict[str, Any]] = {}
@@ -163,8 +164,8 @@ def compare(
                     "matches": float(np.median([result.matches for result in poses[label]])),
                     "inlier ratio": _inlier_ratio(poses[label]),
                 }
-        if known:
-            judged[label] = _judge(recording, label, known)
+        if known and recording.camera is not None:
+            judged[label] = _judge(recording, label, known, recording.camera)
             entry["correspondence"] = {name: vars(bootstrap_mean(values)) for name, values in judged[label].items()}
             entry["correspondence"]["pairs"] = len(known)
         if label in recording.right:
@@ -248,18 +249,14 @@ def _inlier_ratio(results: Sequence[PoseResult]) -> float:
     return float(np.median([result.inliers / result.matches if result.matches else 0.0 for result in results]))
 
 
-def _geometry_known(recording: Recording, pair: tuple[int, int]) -> bool:
-    frames = [recording.frames[index] for index in pair]
-    return all(frame.depth is not None and frame.pose is not None for frame in frames)
-
-
-def _judge(recording: Recording, label: str, pairs: Sequence[tuple[int, int]]) -> dict[str, list[float]]:
+def _judge(
+    recording: Recording, label: str, pairs: Sequence[tuple[int, int]], camera: Camera
+) -> dict[str, list[float]]:
     """Repeatability and matching accuracy of pairs whose geometry is known."""
-    assert recording.camera is not None
     values: dict[str, list[float]] = {"MMA@3": [], "MMA@5": [], "repeatability@3": [], "matching share": []}
     for first, second in pairs:
         features = recording.features[label][first], recording.features[label][second]
-        score = score_frames(features, recording.frames[first], recording.frames[second], recording.camera)
+        score = score_frames(features, recording.frames[first], recording.frames[second], camera)
         values["MMA@3"].append(score.accuracy[0])
         values["MMA@5"].append(score.accuracy[1])
         values["repeatability@3"].append(score.repeatability)

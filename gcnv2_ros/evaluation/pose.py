@@ -251,7 +251,7 @@ def frames_to_score(sequence: FrameSequence) -> list[Frame]:
     if sequence.camera is None:
         raise EvaluationError(f"{sequence.name} has no calibration; the pose score needs one")
     frames = list(sequence)
-    known = [frame.depth is not None and frame.pose is not None for frame in frames]
+    known = [frame.has_truth for frame in frames]
     if not any(known[start] and known[start + gap] for start, gap in frame_pairs(len(frames))):
         raise EvaluationError(
             f"{sequence.name} has {sum(known)} frames with both depth and ground truth, of {len(frames)}, and no two "

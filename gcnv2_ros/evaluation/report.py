@@ -355,8 +355,7 @@ def _pictures_part(comparison: Comparison, colours: Mapping[str, str]) -> str:
             right: NDArray[np.bool_] | None = None
             pairing = match(*found)
             caption = f"{len(pairing)} mutual matches"
-            known = all(frame.depth is not None and frame.pose is not None for frame in frames)
-            if known and recording.camera is not None:
+            if recording.camera is not None and all(frame.has_truth for frame in frames):
                 pairing, right = judged_matches(found, *frames, recording.camera, limit=5.0)
                 good = f"{np.mean(right):.0%}" if len(right) else "none"
                 caption += f"; {len(pairing)} with known truth, {good} within 5 px of it (green)"

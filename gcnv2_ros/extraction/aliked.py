@@ -19,7 +19,7 @@ from ..errors import MissingDependencyError
 from ..features import Features
 from ..files import sha256_of
 from .extractor import Extractor, Image, Mask, marked
-from .options import DecodeOptions, ExtractionError, ExtractorOptions
+from .options import DecodeOptions, ExtractionError, ExtractorOptions, is_intel
 from .preprocess import InputGeometry, upright
 from .results import ModelInfo, Timings
 
@@ -60,7 +60,7 @@ class AlikedExtractor(Extractor):
         # It imports torch, which not all models need.
         from .runtimes.torch_eager import keep_fp32_exact, resolve_device
 
-        if options.device.startswith(("gpu", "npu")):
+        if is_intel(options.device):
             raise ExtractionError(
                 f"{options.model} runs on cpu or cuda, not on {options.device}, one of Intel's devices"
             )

@@ -35,6 +35,25 @@ class ExtractionError(GCNv2Error):
     """An image, an option or a device that extraction cannot work with."""
 
 
+def is_intel(device: str) -> bool:
+    """Whether a device is a GPU or NPU of Intel's, which OpenVINO alone runs on."""
+    return device.startswith(("gpu", "npu"))
+
+
+def refuse_intel(device: str) -> None:
+    """Refuse Intel's GPUs and NPUs, for all runtimes but OpenVINO.
+
+    Raises
+    ------
+    ExtractionError
+        If it is one of them.
+    """
+    if is_intel(device):
+        raise ExtractionError(
+            f"device {device} is one of Intel's, which the runtime openvino alone runs on; choose that, or cpu or cuda"
+        )
+
+
 @dataclass(frozen=True)
 class DecodeOptions:
     """How keypoints are chosen; all of it may change while the extractor runs.

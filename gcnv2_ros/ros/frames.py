@@ -97,14 +97,7 @@ class FrameDecoder:
         calibrations = {"image": self._camera.calibration, "right": self._camera.right_calibration}
         views = {role: calibration.view for role, calibration in calibrations.items() if role in frame.messages}
         grays, masks = zip(*(self._picture(role, frame, view, options) for role, view in views.items()))
-        depth = None
-        if "depth" in frame.messages:
-            try:
-                depth = depth_of(frame.messages["depth"])
-                depth = views["image"].rectifier().depth(depth) if options.rectify else depth
-            except GCNv2Error as error:
-                depth = None
-                self._camera.reporter.degraded("a frame has no depth", error)
+        depth = self._depth(frame, views["image"], options)
         return DecodedFrame(frame, tuple(views.values()), grays, masks, depth)
 
     def complete(
@@ -152,6 +145,16 @@ class FrameDecoder:
             return gray, mask
         rectifier = view.rectifier()
         return rectifier.image(gray), rectifier.mask(mask)
+
+    def _depth(self, frame: Frame, view: View, options: FrontendOptions) -> NDArray[np.float32] | None:
+        if "depth" not in frame.messages:
+            return None
+        try:
+            depth = depth_of(frame.messages["depth"])
+            return view.rectifier().depth(depth) if options.rectify else depth
+        except GCNv2Error as error:
+            self._camera.reporter.degraded("a frame has no depth", error)
+            return None
 
     def _dynamic_mask(self, frame: Frame) -> NDArray | None:
         message = frame.messages.get("mask")

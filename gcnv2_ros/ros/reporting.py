@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..camera import CameraError
-from ..errors import GCNv2Error
+from ..errors import GCNv2Error, sentence_of
 from .images import ImageError
 from .statistics import Statistics
 
@@ -72,21 +72,21 @@ class Reporter:
 
     def failed(self, what: str, error: Exception) -> None:
         """Log at once, and remember, that something the node was asked to do did not work."""
-        self._statistics.note_error(_sentence(error))
+        self._statistics.note_error(sentence_of(error))
         self._logger.error(f"{what}: {_explanation(error)}")
 
     def dropped(self, topic: str, error: Exception) -> None:
         """Count and log a frame that could not be processed."""
         kind = _kind(error)
         self._statistics.count_dropped(kind)
-        self._statistics.note_error(_sentence(error))
+        self._statistics.note_error(sentence_of(error))
         held_back = self._throttle.admit(kind)
         if held_back is not None:
             self._logger.error(f"a frame from {topic} is dropped: {_explanation(error)}{_more(held_back)}")
 
     def degraded(self, what: str, error: Exception) -> None:
         """Log, and remember, that a frame is published without something that belongs to it."""
-        self._statistics.note_error(_sentence(error), cost_frame=False)
+        self._statistics.note_error(sentence_of(error), cost_frame=False)
         self.warn(f"{what}: {_kind(error)}", f"{what}: {_explanation(error)}")
 
 
@@ -98,10 +98,6 @@ def _kind(error: Exception) -> str:
 
 def _more(held_back: int) -> str:
     return f" ({held_back} more of this kind since it was last reported)" if held_back else ""
-
-
-def _sentence(error: Exception) -> str:
-    return str(error) if isinstance(error, GCNv2Error) else f"{type(error).__name__}: {error}"
 
 
 def _explanation(error: Exception) -> str:

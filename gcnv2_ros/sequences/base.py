@@ -70,6 +70,11 @@ class Frame:
             )
 
     @property
+    def has_truth(self) -> bool:
+        """Whether both depth and pose are known, so that the truth of a match can be computed."""
+        return self.depth is not None and self.pose is not None
+
+    @property
     def gray(self) -> NDArray[np.uint8]:
         """The image as uint8 (H, W); no copy if it is gray already."""
         return _gray(self.image)

@@ -27,10 +27,6 @@ _ATTEMPTS = 8
 _SEARCHED_PAIRS = 2000
 
 
-def _has_truth(frame: Frame) -> bool:
-    return frame.depth is not None and frame.pose is not None
-
-
 @dataclass(frozen=True)
 class _Seen:
     """A frame with its keypoints."""
@@ -76,7 +72,7 @@ class GeometricPairs:
         least_overlap: float = 0.2,
         blobs: bool = False,
     ) -> None:
-        if sequence.camera is None or not any(_has_truth(frame) for frame in sequence):
+        if sequence.camera is None or not any(frame.has_truth for frame in sequence):
             lacking = "no calibration" if sequence.camera is None else "no frame with both depth and pose"
             raise TrainingDataError(f"{sequence.name} needs calibration, depth and poses to train on; it has {lacking}")
         if len(sequence) < 2:
@@ -94,7 +90,7 @@ class GeometricPairs:
     def _look(self, index: int) -> _Seen | None:
         """A frame with its keypoints, or None where it has no depth or no pose."""
         frame = self._sequence[index]
-        if not _has_truth(frame):
+        if not frame.has_truth:
             self._without_truth.add(index)
             return None
         return _Seen(frame, *self._detect(frame.gray))

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ...errors import MissingDependencyError
 from ..libraries import LibraryError
-from ..options import ExtractionError, ExtractorOptions
+from ..options import ExtractionError, ExtractorOptions, is_intel
 
 if TYPE_CHECKING:
     from ...weights import Weights
@@ -110,7 +110,7 @@ def create_runtime(options: ExtractorOptions, weights: Weights, *, detector: boo
         raise ExtractionError(f"there is no runtime {options.runtime!r}; choose auto or {', '.join(RUNTIMES)}")
     if options.runtime != "auto":
         return _build(options.runtime, options, weights, detector)
-    if options.device.startswith(("gpu", "npu")):
+    if is_intel(options.device):
         return _build("openvino", options, weights, detector)
     if options.precision == "int8":
         for name in EIGHT_BIT[:-1]:

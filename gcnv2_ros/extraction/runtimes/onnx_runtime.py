@@ -26,7 +26,7 @@ from ..export import (
     onnx_key,
 )
 from ..libraries import import_library
-from ..options import ExtractionError, ExtractorOptions
+from ..options import ExtractionError, ExtractorOptions, refuse_intel
 from ..quantization import load_calibration
 from . import RawFeatures
 
@@ -78,11 +78,7 @@ class OnnxRuntime:
                 f"the runtime onnxruntime computes in fp32 or int8, not in {options.precision}; choose fp32 (or auto) "
                 f"or int8"
             )
-        if device.startswith(("gpu", "npu")):
-            raise ExtractionError(
-                f"device {device} is one of Intel's, which the runtime openvino alone runs on; choose that, or cpu or "
-                f"cuda"
-            )
+        refuse_intel(device)
         self.precision = "fp32" if options.precision == "auto" else options.precision
         if self.precision == "int8":
             if device.startswith("cuda"):

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ...networks import FeatureNetwork, create_network
 from ...weights import Weights
-from ..options import ExtractionError, ExtractorOptions
+from ..options import ExtractionError, ExtractorOptions, refuse_intel
 from . import RawFeatures
 
 _DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
@@ -122,10 +122,7 @@ def resolve_device(device: str) -> torch.device:
     ExtractionError
         If it is a CUDA device that is not there, or a device of another kind.
     """
-    if device.startswith(("gpu", "npu")):
-        raise ExtractionError(
-            f"device {device} is one of Intel's, which the runtime openvino alone runs on; choose that, or cpu or cuda"
-        )
+    refuse_intel(device)
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     resolved = torch.device(device)
