@@ -11,12 +11,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import pytest
 
 from gcnv2_ros.cli.main import main
-from gcnv2_ros.cli.sequence_argument import open_described
 from gcnv2_ros.evaluation.benchmark import pose_difference
 from gcnv2_ros.evaluation.comparison import ComparisonOptions, compare, verdict
 from gcnv2_ros.evaluation.correspondence import true_positions
@@ -25,7 +23,7 @@ from gcnv2_ros.evaluation.homography import EvaluationError
 from gcnv2_ros.evaluation.pose import score_measured_pairs
 from gcnv2_ros.evaluation.recording import record
 from gcnv2_ros.features import Features
-from gcnv2_ros.sequences import Frame, RoomOptions, Sequence, SequenceError, SyntheticRoom
+from gcnv2_ros.sequences import Frame, RoomOptions, Sequence, SyntheticRoom, open_sequence
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 ROOM = "room:width=160,height=120,frames=8,seed=4,rate=5"
@@ -60,7 +58,7 @@ def test_the_judge_ranks_orb_by_its_keypoints_and_its_bits_on_real_frames() -> N
     clip = SHARED / "tum_fr1_rpy_clip"
     if not clip.exists():
         pytest.skip("the clip of TUM freiburg1_rpy is not on this machine")
-    sequence = open_described(f"{clip}@clock_offset=-0.011")
+    sequence = open_sequence(f"{clip}@clock_offset=-0.011")
     orb = parse_frontend("orb")
     many, few = (record(sequence, [orb], max_keypoints=count) for count in (1000, 250))
     assert sequence.camera is not None
@@ -145,12 +143,12 @@ def test_bags_of_all_formats_give_identical_results(tmp_path: Path) -> None:
     pytest.importorskip("rosbags", reason="rosbags is not installed")
     from gcnv2_ros.sequences.bag_writer import write_bag
 
-    room = open_described("room:width=160,height=120,frames=7,seed=4,rate=5")
+    room = open_sequence("room:width=160,height=120,frames=7,seed=4,rate=5")
     options = ComparisonOptions(max_keypoints=100, odometry=False)
     results = []
     for name, kind in (("a.mcap", "mcap"), ("b", "sqlite3"), ("c.bag", "ros1")):
         write_bag(room, tmp_path / name, bag_format=kind)  # type: ignore[arg-type]
-        values = compare(open_described(str(tmp_path / name)), [parse_frontend("orb")], options).values()
+        values = compare(open_sequence(str(tmp_path / name)), [parse_frontend("orb")], options).values()
         del values["frontends"]["orb"]["milliseconds"]
         results.append(values)
     assert results[0] == results[1] == results[2]
@@ -203,28 +201,6 @@ def test_a_difference_needs_pairs_in_several_blocks_of_frames(tracked: range, to
 def test_stamps_out_of_order_are_refused() -> None:
     with pytest.raises(EvaluationError, match="not later than the one before"):
         record(Frames(stamp_ns=5), [parse_frontend("orb")], max_keypoints=50)
-
-
-def test_a_sequence_is_opened_with_its_options() -> None:
-    assert len(open_described("room:frames=3")) == 3
-    with pytest.raises(SequenceError, match="does not take"):
-        open_described("room:frames=3@clock_offset=-0.01")
-
-
-@pytest.mark.parametrize(
-    ("options", "sentence"),
-    [
-        ("rate=x", "the option rate of .* must be a finite number, got 'x'"),
-        ("rate=true", "the option rate of .* must be a finite number, got True"),
-        ("rate=inf", "the option rate of .* must be a finite number, got inf"),
-        ("rate=-1", "must be positive"),
-    ],
-)
-def test_an_option_of_a_sequence_that_is_no_such_value_is_named(options: str, sentence: str, tmp_path: Path) -> None:
-    cv2.imwrite(str(tmp_path / "0.png"), np.zeros((20, 30), np.uint8))
-    assert open_described(f"{tmp_path}@rate=10")[0].stamp_ns == 1_000_000_000
-    with pytest.raises(SequenceError, match=sentence):
-        open_described(f"{tmp_path}@{options}")
 
 
 @pytest.mark.parametrize("command", [["evaluate", "orb", "--sequence", ROOM], ["replay", ROOM, "x.bag"]])

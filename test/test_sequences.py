@@ -318,3 +318,41 @@ def test_an_option_that_the_reader_does_not_take_is_refused(tmp_path: Path) -> N
 def test_a_frame_of_wrong_shapes_is_refused(values: dict[str, np.ndarray], words: str) -> None:
     with pytest.raises(SequenceError, match=f"frame 3: {words}"):
         Frame(3, 0, **{"image": np.zeros((4, 4), np.uint8), **values})
+
+
+def test_a_sequence_is_opened_with_its_options() -> None:
+    assert len(open_sequence("room:frames=3")) == 3
+    with pytest.raises(SequenceError, match="does not take"):
+        open_sequence("room:frames=3@clock_offset=-0.01")
+    with pytest.raises(SequenceError, match="NAME=VALUE after the @, got 'seed'"):
+        open_sequence("room:frames=3@clock_offset=-0.01,seed")
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ("rate=x", "the option rate of .* must be a finite number, got 'x'"),
+        ("rate=true", "the option rate of .* must be a finite number, got True"),
+        ("rate=inf", "the option rate of .* must be a finite number, got inf"),
+        ("rate=-1", "must be positive"),
+    ],
+)
+def test_an_option_of_a_sequence_that_is_no_such_value_is_named(options: str, sentence: str, tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "0.png"), np.zeros((20, 30), np.uint8))
+    assert open_sequence(f"{tmp_path}@rate=10")[0].stamp_ns == 1_000_000_000
+    with pytest.raises(SequenceError, match=sentence):
+        open_sequence(f"{tmp_path}@{options}")
+
+
+def test_an_option_of_a_sequence_that_is_given_twice_is_named(tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "0.png"), np.zeros((20, 30), np.uint8))
+    with pytest.raises(SequenceError, match=r"the option rate of .* is given twice"):
+        open_sequence(f"{tmp_path}@rate=10", rate=5.0)
+
+
+def test_a_folder_with_an_at_sign_in_its_name_has_no_options(tmp_path: Path) -> None:
+    folder = tmp_path / "drive@rate=10"
+    folder.mkdir()
+    cv2.imwrite(str(folder / "0.png"), np.zeros((20, 30), np.uint8))
+    assert open_sequence(str(folder)).name == "drive@rate=10"
+    assert open_sequence(f"{folder}@rate=5")[0].stamp_ns == 1_000_000_000

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import GCNv2Error
+from .common import SEQUENCE_HELP
 
 
 def add_parsers(subparsers: Any) -> None:
@@ -30,10 +31,7 @@ def add_parsers(subparsers: Any) -> None:
     parser.add_argument("--roll-pairs", type=int, default=20, help="pairs a roll angle (default: %(default)s)")
     parser.add_argument("--tilt-pairs", type=int, default=20, help="pairs a tilt angle (default: %(default)s)")
     parser.add_argument("--oxford", type=Path, action="append", default=[], help="folder of an Oxford sequence (graf)")
-    parser.add_argument("--sequence", default=None, help="RGB-D sequence with ground truth for relative pose")
-    parser.add_argument(
-        "--clock-offset", type=float, default=None, help="seconds added to a TUM image's stamp to find its pose"
-    )
+    parser.add_argument("--sequence", default=None, help=f"with depth and poses, for relative pose; {SEQUENCE_HELP}")
     parser.add_argument("--budgets", type=int, nargs="+", default=[500, 1000], help="keypoints (default: 500 1000)")
     parser.add_argument("--threads", type=int, default=0, help="CPU threads (default: all)")
     parser.add_argument("--out", type=Path, default=None, help="folder for benchmark.json, benchmark.md, benchmark.png")
@@ -65,8 +63,7 @@ def run(arguments: argparse.Namespace) -> None:
         }
     for folder in arguments.oxford:
         homographies[folder.name] = load_oxford_sequence(folder)
-    options = {} if arguments.clock_offset is None else {"clock_offset": arguments.clock_offset}
-    sequence = open_sequence(arguments.sequence, **options) if arguments.sequence else None
+    sequence = open_sequence(arguments.sequence) if arguments.sequence else None
     frontends = [parse_frontend(text, threads=arguments.threads) for text in arguments.frontends]
     results = run_benchmark(
         frontends,

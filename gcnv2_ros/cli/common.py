@@ -12,6 +12,11 @@ from ..image_size import read_size
 if TYPE_CHECKING:
     from ..extraction import DecodeOptions, ExtractorOptions
 
+SEQUENCE_HELP = (
+    "TUM, EuRoC, KITTI or picture folder, bag, video, or room:OPTIONS; options of its reader follow an @: "
+    "clip@clock_offset=-0.011, or drive.mcap@image=/front/image,depth="
+)
+
 
 def add_extractor_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what an extractor is built from, named as the node's parameters."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import GCNv2Error, MissingDependencyError
+from .common import SEQUENCE_HELP
 from .demo_page import write_page
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 def add_parsers(subparsers: Any) -> None:
     """Add `demo`."""
     parser = subparsers.add_parser("demo", help="play a sequence to the node and write a page with what it published")
-    parser.add_argument("--sequence", default="room:colour=true", help="TUM, EuRoC or picture folder, or room:OPTIONS")
+    parser.add_argument("--sequence", default="room:colour=true", help=f"{SEQUENCE_HELP} (default: %(default)s)")
     parser.add_argument(
         "--out", type=Path, default=Path("gcnv2_demo"), help="folder of the page (default: %(default)s)"
     )

@@ -9,9 +9,8 @@ import platform
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .common import check_frames
+from .common import SEQUENCE_HELP, check_frames
 from .progress import progress_bars
-from .sequence_argument import SEQUENCE_HELP, open_described
 
 if TYPE_CHECKING:
     from ..evaluation.frontends import Frontend
@@ -56,6 +55,7 @@ def run(arguments: argparse.Namespace) -> None:
     from ..evaluation.frontends import parse_frontend
     from ..evaluation.orbslam3 import check_orbslam3, with_orbslam3
     from ..evaluation.output import text_tables, write_outputs
+    from ..sequences import open_sequence
 
     if arguments.runs < 1 or arguments.max_keypoints < 1:
         raise GCNv2Error("--runs and --max-keypoints must be 1 or more")
@@ -67,7 +67,7 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.orbslam3 is not None:
         check_orbslam3(arguments.orbslam3)
     # All of them are opened first: what cannot be read should not come out after hours.
-    sequences = [open_described(text) for text in arguments.sequence]
+    sequences = [open_sequence(text) for text in arguments.sequence]
     options = ComparisonOptions(
         max_keypoints=arguments.max_keypoints,
         frames=arguments.frames,

@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import GCNv2Error, MissingDependencyError
-from .common import add_extractor_arguments, check_frames, decode_options, extractor_options
+from .common import SEQUENCE_HELP, add_extractor_arguments, check_frames, decode_options, extractor_options
 from .progress import progress_bars
-from .sequence_argument import SEQUENCE_HELP, open_described
 
 
 def add_parsers(subparsers: Any) -> None:
@@ -52,10 +51,12 @@ def add_parsers(subparsers: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Replay, with a bar of progress, and say what became of the frames."""
+    from ..sequences import open_sequence
+
     if not (math.isfinite(arguments.rate) and arguments.rate >= 0):
         raise GCNv2Error(f"--rate must be 0 or more, got {arguments.rate}")
     check_frames(arguments.frames)
-    sequence = open_described(arguments.sequence)
+    sequence = open_sequence(arguments.sequence)
     for note in getattr(sequence, "notes", ()):
         print(f"{sequence.name}: {note}", file=sys.stderr)
     if arguments.out is not None:

@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import GCNv2Error
-from .common import add_extractor_arguments, decode_options, extractor_options
-from .sequence_argument import SEQUENCE_HELP
+from .common import SEQUENCE_HELP, add_extractor_arguments, decode_options, extractor_options
 
 
 class ViewArgumentError(GCNv2Error):
@@ -64,10 +63,10 @@ def view_sequence(arguments: argparse.Namespace) -> int:
     """Extract and show frame by frame; returns how many."""
     from ..depth import sample_depth
     from ..extraction import create_extractor
+    from ..sequences import open_sequence
     from ..visualisation import RerunView
-    from .sequence_argument import open_described
 
-    sequence = open_described(arguments.sequence)
+    sequence = open_sequence(arguments.sequence)
     indices = range(0, len(sequence), arguments.step)[: arguments.frames]
     with (
         RerunView(arguments.out) as view,

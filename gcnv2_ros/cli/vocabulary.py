@@ -9,8 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .common import add_extractor_arguments, decode_options, extractor_options
-from .sequence_argument import SEQUENCE_HELP, open_described
+from .common import SEQUENCE_HELP, add_extractor_arguments, decode_options, extractor_options
 
 if TYPE_CHECKING:
     import numpy as np
@@ -155,11 +154,12 @@ def run_query(arguments: argparse.Namespace) -> None:
 
 def _described_frames(source: str, every: int, extractor: Extractor) -> list[tuple[int, NDArray[np.uint8]]]:
     """Index and descriptors of every `every`-th frame; progress goes to standard error."""
+    from ..sequences import open_sequence
     from ..vocabulary import VocabularyError
 
     if every < 1:
         raise VocabularyError(f"--every must be at least 1, got {every}")
-    sequence = open_described(source)
+    sequence = open_sequence(source)
     described = []
     for index in range(0, len(sequence), every):
         described.append((index, _binary(extractor, sequence[index].gray)))

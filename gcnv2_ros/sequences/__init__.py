@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import re
 import typing
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,8 @@ __all__ = [
     "open_sequence",
 ]
 
+_WITH_OPTIONS = re.compile(r"(?P<spec>.+?)@(?P<options>[a-z_]+=[^@]*)")
+
 
 def open_sequence(spec: str | Path, **options: Any) -> Sequence:
     """Open whatever `spec` names.
@@ -43,7 +46,9 @@ def open_sequence(spec: str | Path, **options: Any) -> Sequence:
     spec
         ``room`` or ``room:frames=120,seed=3`` for the synthetic room (the names of `RoomOptions`), or the path of a
         TUM RGB-D folder, a EuRoC folder, a KITTI odometry folder, a folder of pictures, a bag (ROS 1, or rosbag2 with
-        sqlite3 or MCAP) or a video. Write ``./room`` for a folder of that name.
+        sqlite3 or MCAP) or a video. Write ``./room`` for a folder of that name. A text may go on with options,
+        ``SPEC@NAME=VALUE,NAME=VALUE``, values being read as true or false, as numbers, and otherwise as text; a path
+        that exists as it stands has none.
     options
         Keyword options of the reader that fits, such as ``clock_offset`` (TUM), ``rectify`` (EuRoC), ``image`` (the
         topic in a bag) or ``rate`` (pictures, video).
@@ -51,8 +56,13 @@ def open_sequence(spec: str | Path, **options: Any) -> Sequence:
     Raises
     ------
     SequenceError
-        If nothing fits; the sentence says what is there instead.
+        If nothing fits, and the sentence says what is there instead; or if the reader does not take an option.
     """
+    if isinstance(spec, str) and (found := _WITH_OPTIONS.fullmatch(spec)) and not Path(spec).exists():
+        spec, described = found["spec"], _parsed_options(found["options"])
+        if twice := described.keys() & options.keys():
+            raise SequenceError(f"the option {min(twice)} of {spec} is given twice, after the @ and by itself")
+        options = described | options
     name, _, details = str(spec).partition(":")
     if name == "room" and isinstance(spec, str):
         return _opened(SyntheticRoom, spec, options, RoomOptions.parse(details))
@@ -76,6 +86,27 @@ def open_sequence(spec: str | Path, **options: Any) -> Sequence:
         "mav0/cam0/data.csv (EuRoC), image_0 and times.txt (KITTI), metadata.yaml (rosbag2) or with pictures; "
         f"a .bag, .mcap or .db3 file or a video, and found {_description(path)}"
     )
+
+
+def _parsed_options(text: str) -> dict[str, Any]:
+    options: dict[str, Any] = {}
+    for entry in text.split(","):
+        name, equals, value = entry.partition("=")
+        if not equals:
+            raise SequenceError(
+                f"options of a sequence are written as NAME=VALUE,NAME=VALUE after the @, got {entry!r}"
+            )
+        options[name] = _parsed(value)
+    return options
+
+
+def _parsed(text: str) -> bool | float | str:
+    if text in ("true", "false"):
+        return text == "true"
+    try:
+        return float(text)
+    except ValueError:
+        return text
 
 
 def _opened(kind: Any, spec: str | Path, options: dict[str, Any], *arguments: Any) -> Sequence:
