@@ -54,8 +54,8 @@ setup(
     zip_safe=False,
     python_requires=">=3.10",
     install_requires=[
-        "numpy>=1.24",
-        "opencv-python-headless>=4.6",
+        "numpy>=1.21",
+        "opencv-python-headless>=4.5",
         "PyYAML>=6",
         "safetensors>=0.4",
         "setuptools",

@@ -34,12 +34,15 @@ class OpenCVExtractor(Extractor):
     ----------
     model, metric, descriptor_width, bit_order
         As in `ModelInfo`.
+    offset
+        By how many pixels of the image that the detector sees its keypoints lie too far to the right and too far down.
     """
 
     model: str
     metric: Metric
     descriptor_width: int
     bit_order: str
+    offset = 0.0
 
     def __init__(self, options: ExtractorOptions, decode: DecodeOptions) -> None:
         super().__init__(decode)
@@ -104,7 +107,7 @@ class OpenCVExtractor(Extractor):
     ) -> Features:
         if descriptors is None:
             return Features.empty(geometry.image_size, metric=self.metric, width=self.descriptor_width)
-        uv = geometry.to_image(np.asarray(cv2.KeyPoint.convert(found)))
+        uv = geometry.to_image(np.asarray(cv2.KeyPoint.convert(found)) - np.float32(self.offset))
         values = np.array([(point.response, point.size, point.angle) for point in found], np.float32)
         order = np.argsort(-values[:, 0], kind="stable")
         if mask is not None:

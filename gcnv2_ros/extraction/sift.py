@@ -13,6 +13,9 @@ from .opencv import OpenCVExtractor
 
 MODEL = "sift"
 
+_PRECISE_UPSCALE = tuple(int(part) for part in cv2.__version__.split(".")[:2]) >= (4, 8)
+"""Whether OpenCV can keep keypoints in place where it enlarges the image first."""
+
 
 class SiftExtractor(OpenCVExtractor):
     """SIFT with OpenCV's own settings; descriptors are 128 floats, compared by L2 distance.
@@ -24,10 +27,9 @@ class SiftExtractor(OpenCVExtractor):
     metric: Metric = "l2"
     descriptor_width = 128
     bit_order = "none"
+    offset = 0.0 if _PRECISE_UPSCALE else 0.25
 
     def _detector(self, count: int) -> cv2.Feature2D:
-        try:
-            # Without it keypoints lie a quarter of a pixel to the lower right.
+        if _PRECISE_UPSCALE:
             return cv2.SIFT.create(nfeatures=count, enable_precise_upscale=True)
-        except (TypeError, cv2.error):  # before OpenCV 4.8
-            return cv2.SIFT.create(nfeatures=count)
+        return cv2.SIFT.create(nfeatures=count)

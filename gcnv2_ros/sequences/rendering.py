@@ -126,7 +126,7 @@ class Scene:
     def __init__(self, faces: Sequence[Face]) -> None:
         self.faces = list(faces)
         self._origins = np.stack([face.origin for face in faces])
-        self._axes = np.stack([[face.axis_s, face.axis_t] for face in faces], dtype=np.float64)
+        self._axes = np.array([[face.axis_s, face.axis_t] for face in faces], np.float64)
         self._away = np.cross(self._axes[:, 0], self._axes[:, 1])
         sides = self._axes * np.array([face.size for face in faces])[:, :, None]
         self._corners = self._origins[:, None] + np.stack(
