@@ -290,6 +290,15 @@ def test_zeros_behind_a_compressed_image_are_no_fault(zeros: int) -> None:
         compressed_to_gray(cut_off)
 
 
+def test_more_behind_the_end_of_a_jpeg_is_no_fault() -> None:
+    message = compressed("jpg", np.random.default_rng(0).integers(0, 256, (64, 64)).astype(np.uint8))
+    whole = bytes(message.data)
+    followed = CompressedImage(format="jpeg", data=whole + b"ftypmp42 a film")
+    np.testing.assert_array_equal(compressed_to_gray(followed), compressed_to_gray(message))
+    with pytest.raises(ImageError, match="before its end mark"):
+        compressed_to_gray(CompressedImage(format="jpeg", data=whole[: len(whole) // 2] + b"ftypmp42 a film"))
+
+
 def test_an_orientation_tag_does_not_turn_the_image() -> None:
     data = bytes(compressed("jpg", smooth_colour()).data)
     entry = b"\x01\x12\x00\x03\x00\x00\x00\x01\x00\x06\x00\x00"

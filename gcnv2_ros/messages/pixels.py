@@ -7,6 +7,7 @@ their attributes, so that those of rclpy and of bag readers are read alike.
 
 from __future__ import annotations
 
+import re
 import struct
 import zlib
 from dataclasses import dataclass
@@ -246,6 +247,8 @@ def scaled_to_8_bit(pixels: NDArray) -> NDArray[np.uint8]:
 
 
 _JPEG_START, _JPEG_END = b"\xff\xd8", b"\xff\xd9"
+# Of the pixels' data, 0xFF before a zero is a value and 0xFF before D0 to D7 a restart; neither ends them.
+_JPEG_MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]", re.DOTALL)
 _PNG_START = b"\x89PNG\r\n\x1a\n"
 _PNG_CHUNK = struct.Struct(">I4s")
 _TAIL_BYTES = 4096
@@ -260,7 +263,7 @@ def _check_complete(data: NDArray[np.uint8]) -> None:
     if head == _PNG_START:
         complete = _png_is_complete(data)
     elif head.startswith(_JPEG_START):
-        complete = _without_zeros(data).endswith(_JPEG_END)
+        complete = _without_zeros(data).endswith(_JPEG_END) or _jpeg_is_complete(data)
     else:
         return
     if not complete:
@@ -274,6 +277,17 @@ def _without_zeros(data: NDArray[np.uint8]) -> bytes:
         end -= _TAIL_BYTES
     # The block before too, in case the end mark lies across two.
     return data[max(0, end - 2 * _TAIL_BYTES) : end].tobytes().rstrip(b"\0")
+
+
+def _jpeg_is_complete(data: NDArray[np.uint8]) -> bool:
+    """Walk over a JPEG's segments (ITU-T T.81, annex B) up to its end: phones write more behind it, such as a film."""
+    content = data.data
+    start = len(_JPEG_START)
+    while marker := _JPEG_MARKER.search(content, start):
+        if marker[0] == _JPEG_END:
+            return True
+        start = marker.end() + int.from_bytes(content[marker.end() : marker.end() + 2], "big")
+    return False
 
 
 def _png_is_complete(data: NDArray[np.uint8]) -> bool:
