@@ -183,6 +183,27 @@ def test_broken_images_are_named_when_they_are_read(tmp_path: Path) -> None:
         sequence[2]
 
 
+@pytest.mark.parametrize("ending", ["jpg", "png"])
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.6, 0.99])
+def test_a_picture_that_is_cut_off_is_named(ending: str, share: float, tmp_path: Path) -> None:
+    path = tmp_path / f"0.{ending}"
+    cv2.imwrite(str(path), picture(0, (120, 160)))
+    assert open_sequence(tmp_path)[0].image.shape == (120, 160)
+    data = path.read_bytes()
+    path.write_bytes(data[: int(share * len(data))])
+    with pytest.raises(SequenceError, match=rf"{path} cannot be read as a picture"):
+        open_sequence(tmp_path)[0]
+
+
+def test_a_depth_image_that_is_cut_off_is_named(tmp_path: Path) -> None:
+    folder = write_tum(tmp_path / "clip")
+    path = sorted((folder / "depth").glob("*.png"))[0]
+    cv2.imwrite(str(path), np.random.default_rng(0).integers(1, 60_000, (48, 64), dtype=np.uint16))
+    path.write_bytes(path.read_bytes()[:-1000])
+    with pytest.raises(SequenceError, match=rf"{path} cannot be read as a depth image: .* before its end mark"):
+        TumSequence(folder)[0]
+
+
 @pytest.mark.parametrize(
     ("name", "depth", "sentence"),
     [("rgb.txt", False, "rgb.txt lists no image"), ("rgb.txt", True, "rgb.txt lists no image"),

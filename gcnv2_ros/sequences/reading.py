@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..geometry import interpolate_pose
+from ..messages.pixels import ImageError, decode_file
 from .base import SequenceError
 
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".pgm", ".ppm", ".tif", ".tiff", ".webp")
@@ -26,14 +27,9 @@ def read_picture(path: Path) -> NDArray[np.uint8]:
     Raises
     ------
     SequenceError
-        If the file is missing or is no picture.
+        If the file is missing, is no picture or is cut off.
     """
-    if not path.is_file():
-        raise SequenceError(f"the picture {path} does not exist")
-    image = cv2.imread(str(path), cv2.IMREAD_ANYCOLOR | cv2.IMREAD_IGNORE_ORIENTATION)
-    if image is None:
-        raise SequenceError(f"{path} cannot be read as a picture; it may be cut off")
-    return np.asarray(image, np.uint8)
+    return np.asarray(_decoded(path, "picture", cv2.IMREAD_ANYCOLOR | cv2.IMREAD_IGNORE_ORIENTATION), np.uint8)
 
 
 def read_depth(path: Path, scale: float) -> NDArray[np.float32]:
@@ -42,18 +38,26 @@ def read_depth(path: Path, scale: float) -> NDArray[np.float32]:
     Raises
     ------
     SequenceError
-        If the file is missing or is no 16-bit image of one channel.
+        If the file is missing, is cut off or is no 16-bit image of one channel.
     """
-    if not path.is_file():
-        raise SequenceError(f"the depth image {path} does not exist")
-    values = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
-    if values is None:
-        raise SequenceError(f"{path} cannot be read as an image; it may be cut off")
+    values = _decoded(path, "depth image", cv2.IMREAD_UNCHANGED)
     if values.dtype != np.uint16 or values.ndim != 2:
         raise SequenceError(
             f"{path} must be a 16-bit image of one channel to hold depth, got {values.dtype} {values.shape}"
         )
     return np.where(values > 0, values / np.float32(scale), np.float32(np.nan)).astype(np.float32)
+
+
+def _decoded(path: Path, what: str, flags: int) -> NDArray:
+    """The image in a file, by OpenCV's ``IMREAD_`` flags; `what` it is to be is for the error's sentence."""
+    if not path.is_file():
+        raise SequenceError(f"the {what} {path} does not exist")
+    try:
+        return decode_file(np.frombuffer(path.read_bytes(), np.uint8), path.suffix, flags)
+    except OSError as error:
+        raise SequenceError(f"cannot read the {what} {path}: {error.strerror}") from error
+    except ImageError as error:
+        raise SequenceError(f"{path} cannot be read as a {what}: {error}") from error
 
 
 def read_table(path: Path, columns: int, *, separator: str | None = None) -> Iterator[tuple[int, list[str]]]:
