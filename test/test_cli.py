@@ -18,6 +18,7 @@ from gcnv2_ros import extraction
 from gcnv2_ros.cli import doctor
 from gcnv2_ros.cli.main import main
 from gcnv2_ros.networks import create_network
+from gcnv2_ros.sequences import open_sequence
 from gcnv2_ros.weights import load_weights
 
 
@@ -73,7 +74,9 @@ def test_extract_writes_pictures_of_one_name_beside_them(tmp_path: Path) -> None
     assert all(path.with_suffix(".npz").is_file() for path in pictures)
 
 
-@pytest.mark.parametrize(("name", "sentence"), [("no.png", "no such file"), ("text.png", "not a picture")])
+@pytest.mark.parametrize(
+    ("name", "sentence"), [("no.png", "does not exist"), ("text.png", "cannot be read as a picture")]
+)
 def test_extract_names_what_it_cannot_read(
     name: str, sentence: str, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
@@ -82,6 +85,25 @@ def test_extract_names_what_it_cannot_read(
     error = capsys.readouterr().err
     assert name in error
     assert sentence in error
+
+
+def test_extract_sees_a_picture_as_all_else_does(tmp_path: Path) -> None:
+    """Not turned by an orientation tag, with the same gray of colours."""
+    rng = np.random.default_rng(0)
+    colours = cv2.resize(rng.integers(0, 256, (30, 40, 3), dtype=np.uint8), (320, 240), interpolation=cv2.INTER_NEAREST)
+    data = cv2.imencode(".jpg", colours)[1].tobytes()
+    entry = b"\x01\x12\x00\x03\x00\x00\x00\x01\x00\x06\x00\x00"
+    exif = b"Exif\x00\x00MM\x00\x2a\x00\x00\x00\x08\x00\x01" + entry + b"\x00\x00\x00\x00"
+    path = tmp_path / "turned.jpg"
+    path.write_bytes(data[:2] + b"\xff\xe1" + (len(exif) + 2).to_bytes(2, "big") + exif + data[2:])
+    assert cv2.imread(str(path)).shape == (320, 240, 3), "the tag of this test must be one that OpenCV knows"
+    assert main(["extract", str(path), "--model", "orb"]) == 0
+    with extraction.create_extractor(extraction.ExtractorOptions(model="orb")) as extractor:
+        expected = extractor.extract(open_sequence(tmp_path)[0].gray)
+    with np.load(path.with_suffix(".npz")) as arrays:
+        assert arrays["image_size"].tolist() == [320, 240]
+        np.testing.assert_array_equal(arrays["uv"], expected.uv)
+        np.testing.assert_array_equal(arrays["descriptors"], expected.descriptors)
 
 
 @pytest.mark.parametrize("size", ["320", "axb", "320x"])

@@ -11,7 +11,6 @@ from typing import Any
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from ..drawing import draw_keypoints
 from ..errors import GCNv2Error
@@ -20,7 +19,7 @@ from .common import add_extractor_arguments, decode_options, extractor_options
 
 
 class PictureError(GCNv2Error):
-    """A picture file that cannot be read or written."""
+    """A picture whose result cannot be written."""
 
 
 def add_parsers(subparsers: Any) -> None:
@@ -53,16 +52,13 @@ def add_parsers(subparsers: Any) -> None:
 def run_extract(arguments: argparse.Namespace) -> None:
     """Extract and write, one picture after the other."""
     from ..extraction import create_extractor
+    from ..sequences import Frame
+    from ..sequences.reading import read_picture
 
     targets = _targets(arguments.images, arguments.out, ".keypoints.png" if arguments.draw else ".npz")
     with create_extractor(extractor_options(arguments), decode_options(arguments)) as extractor:
         for path, target in targets:
-            picture = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
-            if picture is None:
-                raise PictureError(
-                    f"{path}: {'not a picture that OpenCV can read' if path.exists() else 'no such file'}"
-                )
-            gray: NDArray[np.uint8] = np.asarray(picture, np.uint8)
+            gray = Frame(0, 0, read_picture(path)).gray
             features = extractor.extract(gray)
             if arguments.draw:
                 with atomic_path(target) as temporary:
