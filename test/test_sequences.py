@@ -154,6 +154,15 @@ def test_the_benchmarks_cameras_are_known_by_the_folders_name(tmp_path: Path, na
         ("groundtruth.txt", "1.0 0 0 0 0 0 0 0\n", "quaternion"),
         ("groundtruth.txt", "1.0 0 0 zero 0 0 0 1\n", "numbers"),
         ("rgb.txt", "# head\nnow rgb/a.png\n", r"rgb\.txt, line 2"),
+        ("rgb.txt", "nan rgb/a.png\n", r"rgb\.txt, line 1: expected a time in seconds, 0 to 2147483647, got 'nan'$"),
+        ("rgb.txt", "-1.5 rgb/a.png\n", r"rgb\.txt, line 1: expected a time in seconds, .* got '-1.5'$"),
+        ("depth.txt", "1e999999 a.png\n", r"depth\.txt, line 1: expected a time in seconds"),
+        ("groundtruth.txt", "1305031102033333000 0 0 0 0 0 0 1\n", r"groundtruth\.txt, line 1: .* \(nanoseconds\?\)$"),
+        (
+            "associations.txt",
+            "2147483648 rgb/a.png 1 depth/a.png\n",
+            r"associations\.txt, line 1: .* \(nanoseconds\?\)$",
+        ),
         ("camera.yaml", "nothing", r"camera\.yaml"),
     ],
 )
@@ -261,6 +270,17 @@ def test_euroc_ground_truth_is_taken_from_body_to_camera(tmp_path: Path) -> None
     np.testing.assert_allclose(EurocSequence(folder)[1].pose, body @ T_BS, atol=1e-6)
     rectified = EurocSequence(folder, rectify=True)[1].pose
     np.testing.assert_allclose((invert_pose(body @ T_BS) @ rectified)[:3, 3], 0, atol=1e-9)
+
+
+@pytest.mark.parametrize("stamp", ["1.5", "-1", "9" * 30])
+@pytest.mark.parametrize("file", ["cam0", "state_groundtruth_estimate0"])
+def test_a_stamp_of_euroc_that_is_none_is_named(stamp: str, file: str, tmp_path: Path) -> None:
+    folder = write_euroc(tmp_path / "V1")
+    table = folder / "mav0" / file / "data.csv"
+    table.parent.mkdir(exist_ok=True)
+    table.write_text(f"#timestamp\n{stamp},0,0,0,1,0,0,0\n")
+    with pytest.raises(SequenceError, match=rf"{table}, line 2: expected a time in nanoseconds, .* got '{stamp}'"):
+        open_sequence(folder)
 
 
 def test_a_euroc_folder_with_one_camera_cannot_be_rectified(tmp_path: Path) -> None:

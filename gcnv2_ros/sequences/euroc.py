@@ -14,7 +14,7 @@ from ..camera import Camera
 from ..distortion import DistortionModel
 from ..geometry import invert_pose, rectify_pair
 from .base import Frame, Sequence, SequenceError
-from .reading import PoseTable, numbers, read_picture, read_table
+from .reading import PoseTable, nanoseconds, numbers, read_picture, read_table
 
 _MODELS: dict[str, DistortionModel] = {"radial-tangential": "plumb_bob", "equidistant": "equidistant", "none": "none"}
 
@@ -154,20 +154,13 @@ def _read_image_list(camera: Path) -> dict[int, Path]:
     path = camera / "data.csv"
     images = {}
     for line, (stamp, name, *_) in read_table(path, 2, separator=","):
-        images[_nanoseconds(stamp, path, line)] = camera / "data" / name
+        images[nanoseconds(stamp, path, line)] = camera / "data" / name
     return images
-
-
-def _nanoseconds(text: str, path: Path, line: int) -> int:
-    try:
-        return int(text)
-    except ValueError as error:
-        raise SequenceError(f"{path}, line {line}: expected a time in nanoseconds, got {text!r}") from error
 
 
 def _read_poses(path: Path) -> PoseTable:
     rows = []
     for line, row in read_table(path, 8, separator=","):
         x, y, z, qw, qx, qy, qz = numbers(row[1:8], path, line)
-        rows.append((_nanoseconds(row[0], path, line), [x, y, z, qx, qy, qz, qw]))
+        rows.append((nanoseconds(row[0], path, line), [x, y, z, qx, qy, qz, qw]))
     return PoseTable.from_rows(rows, path)

@@ -18,6 +18,9 @@ from .base import SequenceError
 
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".pgm", ".ppm", ".tif", ".tiff", ".webp")
 
+LATEST_SECOND = 2**31 - 1
+"""A stamp of ROS 2 holds no more seconds."""
+
 _LONGEST_GAP_NS = 250_000_000
 
 
@@ -82,11 +85,33 @@ def read_table(path: Path, columns: int, *, separator: str | None = None) -> Ite
 
 
 def seconds_to_ns(text: str, path: Path, line: int) -> int:
-    """A decimal number of seconds as whole nanoseconds, without the rounding of a float."""
+    """A decimal number of seconds as whole nanoseconds, without the rounding of a float.
+
+    Raises
+    ------
+    SequenceError
+        If it is no number, or none that the stamp of a message holds; the sentence names file and line.
+    """
+    expected = f"{path}, line {line}: expected a time in seconds, 0 to {LATEST_SECOND}, got {text!r}"
     try:
-        return round(Decimal(text) * 10**9)
-    except (InvalidOperation, ValueError, OverflowError) as error:
-        raise SequenceError(f"{path}, line {line}: expected a time in seconds, got {text!r}") from error
+        seconds = Decimal(text)
+        if 0 <= seconds <= LATEST_SECOND:
+            return round(seconds * 10**9)
+    except InvalidOperation as error:
+        raise SequenceError(expected) from error
+    raise SequenceError(f"{expected}{' (nanoseconds?)' if seconds > 0 else ''}")
+
+
+def nanoseconds(text: str, path: Path, line: int) -> int:
+    """A whole number of nanoseconds, refused as `seconds_to_ns` does it."""
+    expected = f"{path}, line {line}: expected a time in nanoseconds, 0 to {LATEST_SECOND * 10**9}, got {text!r}"
+    try:
+        stamp = int(text)
+    except ValueError as error:
+        raise SequenceError(expected) from error
+    if not 0 <= stamp <= LATEST_SECOND * 10**9:
+        raise SequenceError(expected)
+    return stamp
 
 
 @dataclass(frozen=True, eq=False)
