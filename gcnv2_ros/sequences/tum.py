@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from ..camera import Camera
 from .base import Frame, Sequence, SequenceError
@@ -104,7 +104,7 @@ def _read_associations(folder: Path) -> list[_Entry]:
     entries = []
     for line, row in read_table(path, 4):
         # The benchmark's tool writes the list first that it was given first: colour or depth.
-        colour_first = not row[1].startswith("depth")
+        colour_first = not any(part.startswith("depth") for part in PurePath(row[1]).parts[-2:])
         stamp, image, depth = (row[0], row[1], row[3]) if colour_first else (row[2], row[3], row[1])
         entries.append(_Entry(seconds_to_ns(stamp, path, line), folder / image, folder / depth))
     return sorted(entries, key=lambda entry: entry.stamp_ns)
