@@ -88,6 +88,16 @@ def test_a_part_of_a_sequence_keeps_its_times_and_poses(tmp_path: Path) -> None:
     np.testing.assert_allclose(sequence[0].pose, pose(5), atol=1e-15)
 
 
+def test_a_byte_order_mark_before_the_first_line_is_no_fault(tmp_path: Path) -> None:
+    folder = write_kitti(tmp_path)
+    for path in tmp_path.rglob("*.txt"):
+        path.write_text("\ufeff" + path.read_text(), encoding="utf-8")
+    sequence = open_sequence(folder)
+    assert sequence.camera.fx == 50
+    assert sequence[3].stamp_ns == 300_000_000
+    np.testing.assert_allclose(sequence[3].pose, pose(3), atol=1e-15)
+
+
 def test_what_is_missing_or_wrong_is_named(tmp_path: Path) -> None:
     folder = write_kitti(tmp_path)
     poses = tmp_path / "poses" / "07.txt"

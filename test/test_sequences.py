@@ -125,11 +125,21 @@ def test_associations_are_taken_as_they_are_in_either_order(tmp_path: Path) -> N
     folder = write_tum(tmp_path / "clip")
     stamp, later = STAMPS[2], f"{float(STAMPS[0]) + 0.007:.6f}"
     colour, depth = f"{stamp} rgb/{stamp}.png", f"{later} depth/{later}.png"
-    for line in (f"{colour} {depth}", f"{depth} {colour}"):
+    dotted, absolute = depth.replace("depth/", "./depth/"), depth.replace("depth/", f"{folder}/depth/")
+    for line in (f"{colour} {depth}", f"{depth} {colour}", f"{dotted} {colour}", f"{absolute} {colour}"):
         (folder / "associations.txt").write_text(line + "\n")
         frame = TumSequence(folder)[0]
         np.testing.assert_array_equal(frame.image, picture(2))
         assert float(np.nanmax(frame.depth)) == 1.0
+
+
+def test_a_byte_order_mark_before_the_first_line_is_no_fault(tmp_path: Path) -> None:
+    tum, euroc = write_tum(tmp_path / "clip"), write_euroc(tmp_path / "V1")
+    (tum / "rgb.txt").write_text("\n".join(f"{stamp} rgb/{stamp}.png" for stamp in STAMPS))
+    for path in (*tum.glob("*.txt"), *euroc.rglob("data.csv"), *euroc.rglob("sensor.yaml")):
+        path.write_text("\ufeff" + path.read_text(), encoding="utf-8")
+    for folder in (tum, euroc):
+        assert len(open_sequence(folder)) == 4
 
 
 def test_a_tum_folder_without_depth_is_monocular(tmp_path: Path) -> None:

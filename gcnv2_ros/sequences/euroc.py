@@ -122,7 +122,7 @@ def read_sensor_yaml(path: Path) -> tuple[Camera, NDArray[np.float64]]:
     """
     try:
         # OpenCV's first line, "%YAML:1.0", is not YAML.
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
         content = yaml.safe_load("\n".join(line for line in lines if not line.startswith("%YAML")))
         if content["camera_model"] != "pinhole" or content["distortion_model"] not in _MODELS:
             raise SequenceError(

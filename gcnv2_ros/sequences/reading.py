@@ -72,7 +72,8 @@ def read_table(path: Path, columns: int, *, separator: str | None = None) -> Ite
         If the file cannot be read or a row has fewer columns; the sentence names file and line.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        # Editors on Windows write a mark of the byte order before the first line.
+        text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise SequenceError(f"cannot read {path}: {error}") from error
     for number, line in enumerate(text.splitlines(), start=1):
