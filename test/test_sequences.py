@@ -329,6 +329,13 @@ def test_a_folder_of_pictures_is_read_in_natural_order(tmp_path: Path) -> None:
         ImageSequence(tmp_path, rate=0)
 
 
+def test_what_macos_puts_beside_pictures_is_no_frame(tmp_path: Path) -> None:
+    for number in (0, 1):
+        cv2.imwrite(str(tmp_path / f"{number}.png"), picture(number))
+        (tmp_path / f"._{number}.png").write_bytes(b"\x00\x05\x16\x07 Mac OS X")
+    assert [frame.image[0, 0] for frame in open_sequence(tmp_path)] == [picture(0)[0, 0], picture(1)[0, 0]]
+
+
 def test_the_room_is_opened_by_name() -> None:
     sequence = open_sequence("room:frames=7,seed=3,width=64,height=48")
     assert isinstance(sequence, SyntheticRoom)

@@ -157,6 +157,13 @@ def test_pictures_of_a_corpus_are_chosen_by_category(tmp_path: Path) -> None:
         find_photographs(folder, split="train", categories=["artwork"])
 
 
+def test_hidden_files_and_folders_hold_no_photographs(tmp_path: Path) -> None:
+    for name in ("a.png", "inside/b.jpg", "._a.png", ".thumbnails/c.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    assert find_photographs(tmp_path) == [tmp_path / "a.png", tmp_path / "inside" / "b.jpg"]
+
+
 def test_categories_need_an_index(tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "a.png"), np.zeros((40, 40), np.uint8))
     with pytest.raises(TrainingDataError, match=r"no index\.csv"):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..camera import Camera
 from .base import Frame, Sequence, SequenceError
-from .reading import PICTURE_SUFFIXES, read_picture
+from .reading import PICTURE_SUFFIXES, is_picture, read_picture
 
 _START_NS = 1_000_000_000
 
@@ -55,5 +55,5 @@ def pictures_in(folder: Path) -> list[Path]:
     """The pictures directly in a folder, in natural order: ``2.png`` before ``10.png``."""
     if not folder.is_dir():
         return []
-    files = (path for path in folder.iterdir() if path.suffix.lower() in PICTURE_SUFFIXES and path.is_file())
+    files = filter(is_picture, folder.iterdir())
     return sorted(files, key=lambda path: [(part.zfill(40), part) for part in re.split(r"(\d+)", path.name)])

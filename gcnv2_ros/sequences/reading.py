@@ -24,6 +24,11 @@ LATEST_SECOND = 2**31 - 1
 _LONGEST_GAP_NS = 250_000_000
 
 
+def is_picture(path: Path) -> bool:
+    """Whether a file is a picture by its name; one that is hidden by a dot, as macOS puts beside each, is none."""
+    return path.suffix.lower() in PICTURE_SUFFIXES and not path.name.startswith(".") and path.is_file()
+
+
 def read_picture(path: Path) -> NDArray[np.uint8]:
     """A picture as uint8, gray (H, W) if the file is gray and BGR (H, W, 3) otherwise; not turned by EXIF.
 

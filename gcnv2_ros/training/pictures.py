@@ -22,9 +22,8 @@ from numpy.typing import NDArray
 
 from ..errors import GCNv2Error
 from ..files import atomic_path, atomic_write
+from ..sequences.reading import is_picture
 from .warps import picture_pyramid
-
-PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".pgm"})
 
 
 class TrainingDataError(GCNv2Error):
@@ -85,13 +84,18 @@ def find_photographs(
     elif categories is not None:
         raise TrainingDataError(f"{folder}: no index.csv that tells the categories of its pictures")
     else:
-        chosen = [path for path in folder.rglob("*") if path.suffix.lower() in PICTURE_SUFFIXES]
+        chosen = [path for path in folder.rglob("*") if is_picture(path) and not _in_hidden_folder(path, folder)]
         chosen = [] if split == "validation" else chosen
     if not chosen:
         wanted = [f"the split {split!r}"] if split else []
         wanted += [f"the categories {', '.join(categories)}"] if categories else []
         raise TrainingDataError(f"{folder}: no pictures{' of ' if wanted else ''}{' and '.join(wanted)} in this folder")
     return sorted(chosen)
+
+
+def _in_hidden_folder(path: Path, root: Path) -> bool:
+    """Whether a folder between the two is hidden, as those of thumbnails are."""
+    return any(part.startswith(".") for part in path.relative_to(root).parts[:-1])
 
 
 def tiles_of(picture: NDArray[np.uint8], *, short_side: int = 512, overlap: float = 0.1) -> Iterator[NDArray[np.uint8]]:
