@@ -88,6 +88,17 @@ def test_a_part_of_a_sequence_keeps_its_times_and_poses(tmp_path: Path) -> None:
     np.testing.assert_allclose(sequence[0].pose, pose(5), atol=1e-15)
 
 
+@pytest.mark.parametrize("camera", [0, 1])
+def test_a_picture_of_another_size_than_the_first_is_refused(camera: int, tmp_path: Path) -> None:
+    folder = write_kitti(tmp_path)
+    path = folder / f"image_{camera}" / "000002.png"
+    cv2.imwrite(str(path), picture(2, camera)[:20])
+    sequence = open_sequence(folder)
+    assert sequence[1].image.shape == (40, 64)
+    with pytest.raises(SequenceError, match=rf"{path} is 64x20 and {folder}/calib\.txt is for 64x40; all pictures"):
+        sequence[2]
+
+
 def test_a_byte_order_mark_before_the_first_line_is_no_fault(tmp_path: Path) -> None:
     folder = write_kitti(tmp_path)
     for path in tmp_path.rglob("*.txt"):

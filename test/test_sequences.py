@@ -32,17 +32,19 @@ def picture(seed: int, shape: tuple[int, ...] = (48, 64)) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
 
 
-def write_tum(folder: Path, *, depth_shift: float = 0.007, depth: bool = True) -> Path:
+def write_tum(
+    folder: Path, *, depth_shift: float = 0.007, depth: bool = True, shape: tuple[int, int] = (48, 64)
+) -> Path:
     """Four frames with depth images `depth_shift` seconds later, and a ground truth that moves 1 m a second along x."""
     folder.mkdir()
     lists: dict[str, list[str]] = {"rgb": ["# colour images"], "depth": ["# depth maps"]}
     for kind in lists:
         (folder / kind).mkdir()
     for number, stamp in enumerate(STAMPS):
-        cv2.imwrite(str(folder / "rgb" / f"{stamp}.png"), picture(number))
+        cv2.imwrite(str(folder / "rgb" / f"{stamp}.png"), picture(number, shape))
         lists["rgb"].append(f"{stamp} rgb/{stamp}.png")
         later = f"{float(stamp) + depth_shift:.6f}"
-        values = np.full((48, 64), 5000 * (number + 1), np.uint16)
+        values = np.full(shape, 5000 * (number + 1), np.uint16)
         values[0, 0] = 0
         cv2.imwrite(str(folder / "depth" / f"{later}.png"), values)
         lists["depth"].append(f"{later} depth/{later}.png")
@@ -149,11 +151,50 @@ def test_a_tum_folder_without_depth_is_monocular(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "fx"), [("rgbd_dataset_freiburg2_desk", 520.9), ("fr3_office", 535.4), ("mine", None)]
+    ("name", "fx"),
+    [
+        ("rgbd_dataset_freiburg2_desk", 520.9),
+        ("fr3_office", 535.4),
+        ("clip-FR1", 517.3),
+        ("mine", None),
+        ("kitchen_fr12", None),
+        ("afr1ca", None),
+    ],
 )
 def test_the_benchmarks_cameras_are_known_by_the_folders_name(tmp_path: Path, name: str, fx: float | None) -> None:
-    camera = TumSequence(write_tum(tmp_path / name)).camera
-    assert (camera.fx if camera else None) == fx
+    sequence = TumSequence(write_tum(tmp_path / name, shape=(480, 640)))
+    assert (sequence.camera.fx if sequence.camera else None) == fx
+    assert sequence[0].image.shape == (480, 640)
+    assert sequence.notes == []
+
+
+def test_a_benchmark_recording_of_another_size_has_no_calibration_and_says_so(tmp_path: Path) -> None:
+    sequence = open_sequence(write_tum(tmp_path / "fr1_small", shape=(240, 320)))
+    assert sequence.camera is None
+    assert sequence[0].image.shape == (240, 320)
+    (note,) = sequence.notes
+    assert note.startswith("no calibration: that of freiburg1, which the folder is named after, is for 640x480, and ")
+    assert f"{STAMPS[0]}.png is 320x240" in note
+
+
+def test_a_calibration_of_another_size_than_the_images_is_refused(tmp_path: Path) -> None:
+    tum, euroc, folder = write_tum(tmp_path / "clip"), write_euroc(tmp_path / "V1"), tmp_path / "pictures"
+    folder.mkdir()
+    cv2.imwrite(str(folder / "0.png"), picture(0))
+    for place in (tum, folder):
+        (place / "camera.yaml").write_text(yaml.safe_dump(CAMERA.scaled(128, 96).to_dict()))
+        with pytest.raises(SequenceError, match=rf"\.png is 64x48 and {place}/camera\.yaml is for 128x96; give the"):
+            open_sequence(place)[0]
+    for side in ("cam0", "cam1"):
+        camera = euroc / "mav0" / side
+        small = sorted((camera / "data").glob("*.png"))[2]
+        cv2.imwrite(str(small), picture(2, (24, 32)))
+        for rectify in (False, True):
+            sequence = open_sequence(euroc, rectify=rectify)
+            assert sequence[1].image.shape == (48, 64)
+            with pytest.raises(SequenceError, match=rf"{small} is 32x24 and {camera}/sensor\.yaml is for 64x48"):
+                sequence[2]
+        cv2.imwrite(str(small), picture(2))
 
 
 @pytest.mark.parametrize(

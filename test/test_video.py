@@ -76,6 +76,13 @@ def test_the_rate_can_be_told_and_the_calibration_lies_beside(tmp_path: Path) ->
         open_sequence(path, rate=0.0)
 
 
+def test_a_calibration_of_another_size_than_the_video_is_refused(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "clip.mp4")
+    (tmp_path / "clip.yaml").write_text(yaml.safe_dump(Camera(48, 32, 40.0, 40.0, 23.5, 15.5).to_dict()))
+    with pytest.raises(SequenceError, match=rf"{path} is 96x64 and {tmp_path}/clip\.yaml is for 48x32"):
+        open_sequence(path)[0]
+
+
 def test_a_cut_off_video_gives_what_is_left_of_it(tmp_path: Path) -> None:
     path = write_video(tmp_path / "clip.avi", "MJPG")
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])

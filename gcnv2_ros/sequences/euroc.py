@@ -14,7 +14,7 @@ from ..camera import Camera
 from ..distortion import DistortionModel
 from ..geometry import invert_pose, rectify_pair
 from .base import Frame, Sequence, SequenceError
-from .reading import PoseTable, nanoseconds, numbers, read_picture, read_table
+from .reading import PoseTable, check_size, nanoseconds, numbers, read_picture, read_table
 
 _MODELS: dict[str, DistortionModel] = {"radial-tangential": "plumb_bob", "equidistant": "equidistant", "none": "none"}
 
@@ -43,6 +43,7 @@ class EurocSequence(Sequence):
         folder = _root(Path(path))
         if folder is None:
             raise SequenceError(f"{path} is not a EuRoC folder: it has no mav0/cam0/data.csv")
+        self._folder = folder
         self.name = folder.resolve().parent.name if folder.name == "mav0" else folder.resolve().name
         self.camera, body_from_left = read_sensor_yaml(folder / "cam0" / "sensor.yaml")
         images = _read_image_list(folder / "cam0")
@@ -77,9 +78,9 @@ class EurocSequence(Sequence):
     def __getitem__(self, index: int) -> Frame:
         position = self._position(index)
         stamp = self._stamps[position]
-        pictures = [read_picture(self._left[stamp])]
+        pictures = [self._picture("cam0", self._left[stamp], self.camera)]
         if self._right:
-            pictures.append(read_picture(self._right[stamp]))
+            pictures.append(self._picture("cam1", self._right[stamp], self.right_camera))
         if self._maps:
             pictures = [
                 np.asarray(cv2.remap(picture, *maps, cv2.INTER_LINEAR), np.uint8)
@@ -88,6 +89,12 @@ class EurocSequence(Sequence):
         body = None if self._poses is None else self._poses.at(stamp)
         pose = None if body is None else body @ self._body_from_camera
         return Frame(position, stamp, pictures[0], right=pictures[1] if len(pictures) > 1 else None, pose=pose)
+
+    def _picture(self, name: str, path: Path, camera: Camera | None) -> NDArray[np.uint8]:
+        image = read_picture(path)
+        # Rectification keeps the size.
+        check_size(image, path, camera, self._folder / name / "sensor.yaml")
+        return image
 
     def _rectify(self, folder: Path) -> None:
         if self.camera is None or self.right_camera is None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..camera import Camera
 from .base import Frame, Sequence, SequenceError
-from .reading import PICTURE_SUFFIXES, is_picture, read_picture
+from .reading import PICTURE_SUFFIXES, check_size, is_picture, read_picture
 
 _START_NS = 1_000_000_000
 
@@ -40,15 +40,17 @@ class ImageSequence(Sequence):
         if not self._pictures:
             raise SequenceError(f"{folder} holds no picture ({', '.join(PICTURE_SUFFIXES)})")
         self.name = folder.resolve().name
-        calibration = folder / "camera.yaml"
-        self.camera = Camera.from_yaml(calibration) if calibration.is_file() else None
+        self._calibration = folder / "camera.yaml"
+        self.camera = Camera.from_yaml(self._calibration) if self._calibration.is_file() else None
 
     def __len__(self) -> int:
         return len(self._pictures)
 
     def __getitem__(self, index: int) -> Frame:
         position = self._position(index)
-        return Frame(position, _START_NS + round(position * 1e9 / self._rate), read_picture(self._pictures[position]))
+        image = read_picture(self._pictures[position])
+        check_size(image, self._pictures[position], self.camera, self._calibration)
+        return Frame(position, _START_NS + round(position * 1e9 / self._rate), image)
 
 
 def pictures_in(folder: Path) -> list[Path]:

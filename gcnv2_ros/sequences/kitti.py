@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ..camera import Camera
 from .base import Frame, Sequence, SequenceError
 from .images import pictures_in
-from .reading import numbers, read_picture, read_table, seconds_to_ns
+from .reading import check_size, numbers, read_picture, read_table, seconds_to_ns
 
 
 class KittiSequence(Sequence):
@@ -58,8 +58,9 @@ class KittiSequence(Sequence):
             self._check_count(truth, len(self._poses))
         # Projections are from image_0's frame; a camera's own frame is shifted by this.
         self._shift = np.zeros(3)
-        if (folder / "calib.txt").is_file():
-            self._calibrate(folder / "calib.txt", left, right)
+        self._calibration = folder / "calib.txt"
+        if self._calibration.is_file():
+            self._calibrate(self._calibration, left, right)
 
     def __len__(self) -> int:
         return len(self._numbers)
@@ -71,8 +72,14 @@ class KittiSequence(Sequence):
         if self._poses is not None:
             pose = self._poses[number].copy()
             pose[:3, 3] += pose[:3, :3] @ self._shift
-        right = read_picture(self._right[number]) if self._right else None
-        return Frame(position, self._stamps[number], read_picture(self._left[number]), right=right, pose=pose)
+        image = self._picture(self._left[number], self.camera)
+        right = self._picture(self._right[number], self.right_camera) if self._right else None
+        return Frame(position, self._stamps[number], image, right=right, pose=pose)
+
+    def _picture(self, path: Path, camera: Camera | None) -> NDArray[np.uint8]:
+        image = read_picture(path)
+        check_size(image, path, camera, self._calibration, "all pictures must have the size of the first")
+        return image
 
     def _calibrate(self, path: Path, left: int, right: int) -> None:
         projections = _read_projections(path)

@@ -12,7 +12,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from ..camera import Camera
 from ..geometry import interpolate_pose
+from ..image_size import size_text
 from ..messages.pixels import ImageError, decode_file
 from .base import SequenceError
 
@@ -38,6 +40,27 @@ def read_picture(path: Path) -> NDArray[np.uint8]:
         If the file is missing, is no picture or is cut off.
     """
     return np.asarray(_decoded(path, "picture", cv2.IMREAD_ANYCOLOR | cv2.IMREAD_IGNORE_ORIENTATION), np.uint8)
+
+
+def check_size(
+    image: NDArray[np.uint8],
+    name: str | Path,
+    camera: Camera | None,
+    calibration: str | Path | None,
+    advice: str = "give the calibration of images of this size, or take this one away",
+) -> None:
+    """Refuse an image that its calibration, where there is one, is not for; the names are for the error's sentence.
+
+    Raises
+    ------
+    SequenceError
+        If the sizes differ; the sentence ends with the advice.
+    """
+    if camera is not None and (camera.height, camera.width) != image.shape[:2]:
+        raise SequenceError(
+            f"{name} is {size_text(*image.shape[1::-1])} and {calibration} is for "
+            f"{size_text(camera.width, camera.height)}; {advice}"
+        )
 
 
 def read_depth(path: Path, scale: float) -> NDArray[np.float32]:

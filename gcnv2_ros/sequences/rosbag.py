@@ -24,9 +24,10 @@ from .bag_file import (
 from .bag_images import decode_depth, decode_image
 from .bag_poses import Link, frame_name, read_links
 from .base import Frame, Sequence, SequenceError
-from .reading import PoseTable
+from .reading import PoseTable, check_size
 
 _LONGEST_JUMP_NS = 1_000_000_000
+_OTHER_CALIBRATION = "name the calibration that belongs to the image, or leave it out with an empty name"
 _SIDES = (("left", "right"), ("cam0", "cam1"), ("infra1", "infra2"), ("image_0", "image_1"), ("camera_0", "camera_1"))
 
 
@@ -131,7 +132,7 @@ class RosbagSequence(Sequence):
         position = self._position(index)
         entry = self._entries[position]
         image = self._read(self.topics.image, entry[self.topics.image], decode_image)
-        _check_size(self.topics.image, image, self.topics.camera_info, self.camera)
+        check_size(image, self.topics.image, self.camera, self.topics.camera_info, _OTHER_CALIBRATION)
         depth = right = None
         if self.topics.depth is not None:
             depth = self._read(self.topics.depth, entry[self.topics.depth], decode_depth)
@@ -143,7 +144,7 @@ class RosbagSequence(Sequence):
                 )
         if self.topics.right is not None:
             right = self._read(self.topics.right, entry[self.topics.right], decode_image)
-            _check_size(self.topics.right, right, self.topics.right_camera_info, self.right_camera)
+            check_size(right, self.topics.right, self.right_camera, self.topics.right_camera_info, _OTHER_CALIBRATION)
         stamp = entry[self.topics.image][0]
         return Frame(position, stamp, image, depth, right, self._pose(stamp + self._offset_ns))
 
@@ -350,14 +351,6 @@ def _holds_depth(bag: Bag, topic: str) -> bool:
         name = message.format.lower()
         return "compresseddepth" in name or name.startswith(("16uc1", "32fc1"))
     return message.encoding in ("16UC1", "32FC1") or (message.encoding == "mono16" and "depth" in topic)
-
-
-def _check_size(image_topic: str, image: NDArray[np.uint8], topic: str | None, camera: Camera | None) -> None:
-    if camera is not None and (camera.height, camera.width) != image.shape[:2]:
-        raise SequenceError(
-            f"{image_topic} is {image.shape[1]}x{image.shape[0]} and {topic} is for {camera.width}x{camera.height}; "
-            "name the calibration that belongs to the image, or leave it out with an empty name"
-        )
 
 
 def _is_rectified(camera: Camera | None) -> bool:

@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
 from ..camera import Camera
+from ..image_size import size_text
 from .base import Frame, Sequence, SequenceError
-from .reading import PoseTable, numbers, read_depth, read_picture, read_table, seconds_to_ns
+from .reading import PoseTable, check_size, numbers, read_depth, read_picture, read_table, seconds_to_ns
 
 DEPTH_SCALE = 5000.0
 """Units of a depth image's values in a metre."""
@@ -19,6 +21,8 @@ _PUBLISHED: dict[str, tuple[tuple[float, float, float, float], tuple[float, ...]
     "freiburg2": ((520.9, 521.0, 325.1, 249.7), (0.2312, -0.7849, -0.0033, -0.0001, 0.9172)),
     "freiburg3": ((535.4, 539.2, 320.1, 247.6), ()),
 }
+_PUBLISHED_SIZE = (640, 480)
+_CAMERA_NAME = re.compile(r"(?<![a-z0-9])(?:freiburg|fr)([123])(?!\d)")
 
 
 @dataclass(frozen=True)
@@ -33,7 +37,7 @@ class TumSequence(Sequence):
 
     Images without a depth image near enough in time are left out; a folder without depth gives images alone.
     The calibration is the folder's ``camera.yaml``, or the benchmark's own if the folder's name tells the camera
-    (freiburg1, fr2, ...).
+    (freiburg1, fr2, ...) and the first image has the size that it is for, 640x480.
 
     Parameters
     ----------
@@ -45,6 +49,11 @@ class TumSequence(Sequence):
     longest_difference
         Seconds up to which a colour and a depth image are taken as one frame, if there is no ``associations.txt``.
 
+    Attributes
+    ----------
+    notes
+        Sentences on what is missing: the calibration that the folder's name speaks of and its images do not fit.
+
     Raises
     ------
     SequenceError
@@ -54,7 +63,7 @@ class TumSequence(Sequence):
     def __init__(self, path: str | Path, *, clock_offset: float = 0.0, longest_difference: float = 0.02) -> None:
         folder = Path(path)
         self.name = folder.resolve().name
-        self.camera = _calibration(folder)
+        self.notes: list[str] = []
         self._offset_ns = round(clock_offset * 1e9)
         if (folder / "associations.txt").is_file():
             self._entries = _read_associations(folder)
@@ -66,6 +75,11 @@ class TumSequence(Sequence):
             raise SequenceError(f"{folder} has no frame: {_lack(folder, longest_difference)}")
         truth = folder / "groundtruth.txt"
         self._poses = _read_poses(truth) if truth.is_file() else None
+        self._calibration = str(folder / "camera.yaml")
+        if (folder / "camera.yaml").is_file():
+            self.camera = Camera.from_yaml(folder / "camera.yaml")
+        elif named := _CAMERA_NAME.search(folder.resolve().name.lower()):
+            self._take_published(f"freiburg{named[1]}")
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -74,6 +88,7 @@ class TumSequence(Sequence):
         position = self._position(index)
         entry = self._entries[position]
         image = read_picture(entry.image)
+        check_size(image, entry.image, self.camera, self._calibration)
         depth = None if entry.depth is None else read_depth(entry.depth, DEPTH_SCALE)
         if depth is not None and depth.shape != image.shape[:2]:
             raise SequenceError(
@@ -83,20 +98,24 @@ class TumSequence(Sequence):
         pose = None if self._poses is None else self._poses.at(entry.stamp_ns + self._offset_ns)
         return Frame(position, entry.stamp_ns, image, depth, pose=pose)
 
+    def _take_published(self, name: str) -> None:
+        """Take a camera's published calibration if it is for the folder's images."""
+        intrinsics, coefficients = _PUBLISHED[name]
+        camera = Camera(*_PUBLISHED_SIZE, *intrinsics, "plumb_bob" if coefficients else "none", coefficients)
+        first = self._entries[0].image
+        size = read_picture(first).shape[1::-1]
+        if size == _PUBLISHED_SIZE:
+            self.camera, self._calibration = camera, f"the published calibration of {name}"
+        else:
+            self.notes.append(
+                f"no calibration: that of {name}, which the folder is named after, is for "
+                f"{size_text(*_PUBLISHED_SIZE)}, and {first} is {size_text(*size)}; give its own in {self._calibration}"
+            )
+
 
 def is_tum_folder(folder: Path) -> bool:
     """Whether `TumSequence` would try to read the folder."""
     return (folder / "associations.txt").is_file() or (folder / "rgb.txt").is_file()
-
-
-def _calibration(folder: Path) -> Camera | None:
-    if (folder / "camera.yaml").is_file():
-        return Camera.from_yaml(folder / "camera.yaml")
-    name = folder.resolve().name.lower()
-    for known, (intrinsics, coefficients) in _PUBLISHED.items():
-        if known in name or known.replace("freiburg", "fr") in name:
-            return Camera(640, 480, *intrinsics, "plumb_bob" if coefficients else "none", coefficients)
-    return None
 
 
 def _read_associations(folder: Path) -> list[_Entry]:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from ..camera import Camera
 from .base import Frame, Sequence, SequenceError
+from .reading import check_size
 
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mkv", ".mov", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".ogv")
 
@@ -56,15 +57,17 @@ class VideoSequence(Sequence):
         if not self._count:
             raise SequenceError(f"{path} holds no frame that can be decoded; it may be cut off")
         self._remembered: OrderedDict[int, NDArray[np.uint8]] = OrderedDict()
-        calibration = self._path.with_suffix(".yaml")
-        self.camera = Camera.from_yaml(calibration) if calibration.is_file() else None
+        self._calibration = self._path.with_suffix(".yaml")
+        self.camera = Camera.from_yaml(self._calibration) if self._calibration.is_file() else None
 
     def __len__(self) -> int:
         return self._count
 
     def __getitem__(self, index: int) -> Frame:
         position = self._position(index)
-        return Frame(position, _START_NS + round(position * 1e9 / self._rate), self._picture(position))
+        image = self._picture(position)
+        check_size(image, self._path, self.camera, self._calibration)
+        return Frame(position, _START_NS + round(position * 1e9 / self._rate), image)
 
     def _picture(self, position: int) -> NDArray[np.uint8]:
         if position in self._remembered:
