@@ -480,6 +480,9 @@ def test_depth_is_paired_with_the_nearest_image_in_time(tmp_path: Path) -> None:
     assert sequence.notes[0] == "1 of 4 images of /image have no message of /depth within 0.02 s and are left out"
     with pytest.raises(SequenceError, match=r"no frame: no image of /image has a message of /depth within 0\.001 s"):
         open_sequence(tmp_path / "clip", longest_difference=0.001)
+    for option in ("longest_difference", "clock_offset"):
+        with pytest.raises(SequenceError, match=f"{option} is in seconds, at most 2147483647 of them, got 1e.300"):
+            open_sequence(f"{tmp_path / 'clip'}@{option}=1e300")
 
 
 def test_depth_of_another_size_is_refused(tmp_path: Path) -> None:

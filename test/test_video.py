@@ -74,6 +74,8 @@ def test_the_rate_can_be_told_and_the_calibration_lies_beside(tmp_path: Path) ->
     assert sequence[3].stamp_ns == 1_300_000_000
     with pytest.raises(SequenceError, match="must be positive"):
         open_sequence(path, rate=0.0)
+    with pytest.raises(SequenceError, match="the last of 40 comes later"):
+        open_sequence(path, rate=1e-300)
 
 
 def test_a_calibration_of_another_size_than_the_video_is_refused(tmp_path: Path) -> None:

@@ -8,9 +8,7 @@ from pathlib import Path
 
 from ..camera import Camera
 from .base import Frame, Sequence, SequenceError
-from .reading import PICTURE_SUFFIXES, check_size, is_picture, read_picture
-
-_START_NS = 1_000_000_000
+from .reading import PICTURE_SUFFIXES, check_rate, check_size, is_picture, read_picture, stamp_at
 
 
 class ImageSequence(Sequence):
@@ -25,32 +23,36 @@ class ImageSequence(Sequence):
     rate
         Frames a second that the stamps are made from; the first frame is at one second.
 
+    Attributes
+    ----------
+    pictures
+        The file of each frame.
+
     Raises
     ------
     SequenceError
-        If the folder holds no picture or the rate is not positive.
+        If the folder holds no picture, or the rate is not positive or too low for its frames to have stamps.
     """
 
     def __init__(self, path: str | Path, *, rate: float = 30.0) -> None:
         folder = Path(path)
-        if not rate > 0:
-            raise SequenceError(f"the rate of a sequence must be positive, got {rate}")
-        self._rate = rate
-        self._pictures = pictures_in(folder)
-        if not self._pictures:
+        self.pictures = pictures_in(folder)
+        if not self.pictures:
             raise SequenceError(f"{folder} holds no picture ({', '.join(PICTURE_SUFFIXES)})")
+        check_rate(rate, len(self.pictures), folder)
+        self._rate = rate
         self.name = folder.resolve().name
         self._calibration = folder / "camera.yaml"
         self.camera = Camera.from_yaml(self._calibration) if self._calibration.is_file() else None
 
     def __len__(self) -> int:
-        return len(self._pictures)
+        return len(self.pictures)
 
     def __getitem__(self, index: int) -> Frame:
         position = self._position(index)
-        image = read_picture(self._pictures[position])
-        check_size(image, self._pictures[position], self.camera, self._calibration)
-        return Frame(position, _START_NS + round(position * 1e9 / self._rate), image)
+        image = read_picture(self.pictures[position])
+        check_size(image, self.pictures[position], self.camera, self._calibration)
+        return Frame(position, stamp_at(position, self._rate), image)
 
 
 def pictures_in(folder: Path) -> list[Path]:

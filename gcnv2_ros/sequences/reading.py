@@ -24,6 +24,9 @@ LATEST_SECOND = 2**31 - 1
 """A stamp of ROS 2 holds no more seconds."""
 
 _LONGEST_GAP_NS = 250_000_000
+_START_NS = 1_000_000_000
+# Beyond it frames would have the same nanosecond.
+_HIGHEST_RATE = 1e9
 
 
 def is_picture(path: Path) -> bool:
@@ -141,6 +144,41 @@ def nanoseconds(text: str, path: Path, line: int) -> int:
     if not 0 <= stamp <= LATEST_SECOND * 10**9:
         raise SequenceError(expected)
     return stamp
+
+
+def option_to_ns(name: str, seconds: float) -> int:
+    """An option's seconds, negative ones too, as whole nanoseconds.
+
+    Raises
+    ------
+    SequenceError
+        If they are more than the stamp of a message holds.
+    """
+    if not abs(seconds) <= LATEST_SECOND:
+        raise SequenceError(f"{name} is in seconds, at most {LATEST_SECOND} of them, got {seconds}")
+    return round(float(seconds) * 1e9)
+
+
+def check_rate(rate: float, frames: int, name: str | Path) -> None:
+    """Refuse frames a second of which `stamp_at` would make no stamps.
+
+    Raises
+    ------
+    SequenceError
+        If the rate is not positive, or the last of the frames comes later than the stamp of a message can tell.
+    """
+    if not 0 < rate <= _HIGHEST_RATE:
+        raise SequenceError(f"the rate of {name} must be positive and at most {_HIGHEST_RATE:.0e}, got {rate}")
+    if _START_NS / 1e9 + (frames - 1) / float(rate) > LATEST_SECOND:
+        raise SequenceError(
+            f"the rate of {name} must be higher: at {rate} frames a second the last of {frames} comes later than the "
+            f"{LATEST_SECOND} s that a stamp holds"
+        )
+
+
+def stamp_at(position: int, rate: float) -> int:
+    """Nanoseconds of a frame of which the rate alone is known; the first is at one second, as 0 is 'unset' in ROS."""
+    return _START_NS + round(position * 1e9 / float(rate))
 
 
 @dataclass(frozen=True, eq=False)

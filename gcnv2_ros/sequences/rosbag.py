@@ -24,7 +24,7 @@ from .bag_file import (
 from .bag_images import decode_depth, decode_image
 from .bag_poses import Link, frame_name, read_links
 from .base import Frame, Sequence, SequenceError
-from .reading import PoseTable, check_size
+from .reading import PoseTable, check_size, option_to_ns
 
 _LONGEST_JUMP_NS = 1_000_000_000
 _OTHER_CALIBRATION = "name the calibration that belongs to the image, or leave it out with an empty name"
@@ -116,8 +116,8 @@ class RosbagSequence(Sequence):
         self.notes: list[str] = []
         wanted = {"camera_info": camera_info, "depth": depth, "right": right, "right_camera_info": right_camera_info}
         self.topics = topics = _choose_topics(bag, {"image": image, **wanted})
-        self._offset_ns = round(clock_offset * 1e9)
-        self._entries = self._index(round(longest_difference * 1e9))
+        self._offset_ns = option_to_ns("clock_offset", clock_offset)
+        self._entries = self._index(option_to_ns("longest_difference", longest_difference))
         self.camera = self._calibration(topics.image, topics.camera_info)
         if topics.right is not None:
             self.right_camera = self._calibration(topics.right, topics.right_camera_info)

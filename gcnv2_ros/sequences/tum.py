@@ -10,7 +10,7 @@ from pathlib import Path, PurePath
 from ..camera import Camera
 from ..image_size import size_text
 from .base import Frame, Sequence, SequenceError
-from .reading import PoseTable, check_size, numbers, read_depth, read_picture, read_table, seconds_to_ns
+from .reading import PoseTable, check_size, numbers, option_to_ns, read_depth, read_picture, read_table, seconds_to_ns
 
 DEPTH_SCALE = 5000.0
 """Units of a depth image's values in a metre."""
@@ -64,11 +64,11 @@ class TumSequence(Sequence):
         folder = Path(path)
         self.name = folder.resolve().name
         self.notes: list[str] = []
-        self._offset_ns = round(clock_offset * 1e9)
+        self._offset_ns = option_to_ns("clock_offset", clock_offset)
         if (folder / "associations.txt").is_file():
             self._entries = _read_associations(folder)
         elif (folder / "rgb.txt").is_file():
-            self._entries = _associate(folder, round(longest_difference * 1e9))
+            self._entries = _associate(folder, option_to_ns("longest_difference", longest_difference))
         else:
             raise SequenceError(f"{folder} is not a TUM RGB-D folder: it has neither associations.txt nor rgb.txt")
         if not self._entries:

@@ -12,11 +12,10 @@ from numpy.typing import NDArray
 
 from ..camera import Camera
 from .base import Frame, Sequence, SequenceError
-from .reading import check_size
+from .reading import check_rate, check_size, stamp_at
 
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mkv", ".mov", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".ogv")
 
-_START_NS = 1_000_000_000
 _REMEMBERED_BYTES = 64 << 20
 
 
@@ -37,7 +36,8 @@ class VideoSequence(Sequence):
     Raises
     ------
     SequenceError
-        If the file cannot be decoded, holds no frame or does not say its rate.
+        If the file cannot be decoded, holds no frame or does not say its rate, or if the rate is not positive or too
+        low for its frames to have stamps.
     """
 
     def __init__(self, path: str | Path, *, rate: float | None = None) -> None:
@@ -50,12 +50,11 @@ class VideoSequence(Sequence):
         if rate is None and not (np.isfinite(told) and told > 0):
             raise SequenceError(f"{path} does not say how many frames a second it has; give rate")
         self._rate = told if rate is None else rate
-        if not self._rate > 0:
-            raise SequenceError(f"the rate of a video must be positive, got {rate}")
         self._next = 0
         self._count = self._counted()
         if not self._count:
             raise SequenceError(f"{path} holds no frame that can be decoded; it may be cut off")
+        check_rate(self._rate, self._count, self._path)
         self._remembered: OrderedDict[int, NDArray[np.uint8]] = OrderedDict()
         self._calibration = self._path.with_suffix(".yaml")
         self.camera = Camera.from_yaml(self._calibration) if self._calibration.is_file() else None
@@ -67,7 +66,7 @@ class VideoSequence(Sequence):
         position = self._position(index)
         image = self._picture(position)
         check_size(image, self._path, self.camera, self._calibration)
-        return Frame(position, _START_NS + round(position * 1e9 / self._rate), image)
+        return Frame(position, stamp_at(position, self._rate), image)
 
     def _picture(self, position: int) -> NDArray[np.uint8]:
         if position in self._remembered:
