@@ -7,6 +7,7 @@ import inspect
 import math
 import re
 import typing
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ __all__ = [
     "TumSequence",
     "VideoSequence",
     "open_sequence",
+    "split_options",
 ]
 
 _WITH_OPTIONS = re.compile(r"(?P<spec>.+?)@(?P<options>[a-z_]+=[^@]*)")
@@ -48,7 +50,7 @@ def open_sequence(spec: str | Path, **options: Any) -> Sequence:
         TUM RGB-D folder, a EuRoC folder, a KITTI odometry folder, a folder of pictures, a bag (ROS 1, or rosbag2 with
         sqlite3 or MCAP) or a video. Write ``./room`` for a folder of that name. A text may go on with options,
         ``SPEC@NAME=VALUE,NAME=VALUE``, values being read as true or false, as numbers, and otherwise as text; a path
-        that exists as it stands has none.
+        that exists as it stands has none, and the room has its own after the colon.
     options
         Keyword options of the reader that fits, such as ``clock_offset`` (TUM), ``rectify`` (EuRoC), ``image`` (the
         topic in a bag) or ``rate`` (pictures, video).
@@ -58,13 +60,19 @@ def open_sequence(spec: str | Path, **options: Any) -> Sequence:
     SequenceError
         If nothing fits, and the sentence says what is there instead; or if the reader does not take an option.
     """
-    if isinstance(spec, str) and (found := _WITH_OPTIONS.fullmatch(spec)) and not Path(spec).exists():
-        spec, described = found["spec"], _parsed_options(found["options"])
-        if twice := described.keys() & options.keys():
-            raise SequenceError(f"the option {min(twice)} of {spec} is given twice, after the @ and by itself")
-        options = described | options
+    described: dict[str, Any] = {}
+    if isinstance(spec, str):
+        spec, described = split_options(spec)
+    if twice := described.keys() & options.keys():
+        raise SequenceError(f"the option {min(twice)} of {spec} is given twice, after the @ and by itself")
+    options = described | options
     name, _, details = str(spec).partition(":")
     if name == "room" and isinstance(spec, str):
+        if described:
+            raise SequenceError(
+                f"the room takes no options after an @, and {', '.join(described)} stands there: write "
+                "room:NAME=VALUE, e.g. room:seed=3"
+            )
         return _opened(SyntheticRoom, spec, options, RoomOptions.parse(details))
     path = Path(spec)
     if not path.exists():
@@ -88,16 +96,28 @@ def open_sequence(spec: str | Path, **options: Any) -> Sequence:
     )
 
 
-def _parsed_options(text: str) -> dict[str, Any]:
+def split_options(spec: str) -> tuple[str, dict[str, Any]]:
+    """The path in a text that `open_sequence` takes, or what else names the sequence, and the options after its ``@``.
+
+    Raises
+    ------
+    SequenceError
+        If an option is not written as NAME=VALUE, or given twice.
+    """
+    found = _WITH_OPTIONS.fullmatch(spec)
+    if found is None or Path(spec).exists():
+        return spec, {}
     options: dict[str, Any] = {}
-    for entry in text.split(","):
+    for entry in found["options"].split(","):
         name, equals, value = entry.partition("=")
         if not equals:
             raise SequenceError(
                 f"options of a sequence are written as NAME=VALUE,NAME=VALUE after the @, got {entry!r}"
             )
+        if name in options:
+            raise SequenceError(f"the option {name} of {found['spec']} is given twice")
         options[name] = _parsed(value)
-    return options
+    return found["spec"], options
 
 
 def _parsed(text: str) -> bool | float | str:
@@ -126,7 +146,7 @@ def _expected(hint: Any, value: Any) -> str:
     """What an option annotated with `hint` must be, or an empty text where `value` is that or nothing plain."""
     kinds = set(typing.get_args(hint)) or {hint}
     if float in kinds:
-        fits = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        fits = isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
         expected = "a finite number"
     elif bool in kinds:
         fits, expected = isinstance(value, bool), "true or false"
