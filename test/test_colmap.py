@@ -202,6 +202,11 @@ def test_the_command_uses_a_folder_of_pictures_where_it_is(tmp_path: Path, capsy
         assert written.read_all_cameras()[0].model.name == "OPENCV"
         assert written.num_verified_image_pairs() == 3
 
+    command[1] += "@rate=5"
+    assert main(command) == 0
+    assert f"--image_path {tmp_path / 'pictures'}" in capsys.readouterr().out
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["database.db"]
+
     assert main([*command, "--every", "0"]) == 1
     assert main([*command, "--every", "3"]) == 1
     assert "at least two pictures" in capsys.readouterr().err

@@ -17,7 +17,8 @@ import gcnv2_ros.weights
 from gcnv2_ros.cli.main import main
 from gcnv2_ros.extraction import DecodeOptions, ExtractorOptions, create_extractor
 from gcnv2_ros.files import sha256_of
-from gcnv2_ros.sequences import RoomOptions, SyntheticRoom, TumSequence
+from gcnv2_ros.sequences import RoomOptions, SyntheticRoom, TumSequence, open_sequence
+from gcnv2_ros.sequences.bag_writer import write_bag
 from gcnv2_ros.vocabulary import (
     VocabularyError,
     bag_of_words,
@@ -125,6 +126,24 @@ def test_a_query_with_a_model_that_has_no_weights_compares_models(
     assert "belongs to orb, not to" in capsys.readouterr().err
     description_path(words).unlink()
     assert main(["vocab", "query", str(words), *query, *orb]) == 0
+
+
+def test_the_options_of_a_source_leave_its_name_and_terms_as_they_are(tmp_path: Path) -> None:
+    corpus = pictures(tmp_path / "pictures", 2)
+    terms = {"some-package": {"version": "1.0", "pictures": 2, "licences": {"CC0-1.0": 2}}}
+    (corpus / "corpus.json").write_text(json.dumps({"packages": terms}))
+    bag = tmp_path / "clip.mcap"
+    write_bag(open_sequence(corpus), bag)
+    sources = [f"{corpus}@rate=5", f"{bag}@image=/image,depth="]
+    out = tmp_path / "words.bin"
+    orb = ["--model", "orb", "--max-keypoints", "50"]
+    assert main(["vocab", "train", *sources, "--depth", "2", "--out", str(out), *orb]) == 0
+    description = load_description(out)
+    assert description is not None
+    assert description.sources == (
+        {"source": "pictures", "images": 2, "terms": terms},
+        {"source": "clip.mcap", "images": 2, "terms": {}},
+    )
 
 
 def test_the_command_trains_at_several_sizes_and_describes_what_it_made(

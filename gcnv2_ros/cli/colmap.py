@@ -100,10 +100,9 @@ def _extracted(
     from ..colmap import ColmapError
     from ..files import atomic_path
     from ..sequences import ImageSequence
-    from ..sequences.images import pictures_in
 
-    pictures = pictures_in(Path(arguments.images)) if isinstance(sequence, ImageSequence) else []
-    images = Path(arguments.images) if pictures else arguments.out / "images"
+    pictures = sequence.pictures if isinstance(sequence, ImageSequence) else []
+    images = pictures[0].parent if pictures else arguments.out / "images"
     names: list[str] = []
     features: list[Features] = []
     with extractor:

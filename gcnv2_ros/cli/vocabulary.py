@@ -63,7 +63,6 @@ def run_train(arguments: argparse.Namespace) -> None:
     from ..extraction import create_extractor
     from ..files import sha256_of
     from ..vocabulary import VocabularyDescription, save_description, save_vocabulary, train_vocabulary
-    from ..vocabulary.description import terms_of
     from ..vocabulary.storage import check_name
 
     check_name(arguments.out)
@@ -91,10 +90,7 @@ def run_train(arguments: argparse.Namespace) -> None:
         max_keypoints=decode.max_keypoints,
         images=len(images),
         descriptors=total,
-        sources=tuple(
-            {"source": Path(source).name, "images": count, "terms": terms_of(source)}
-            for source, count in counts.items()
-        ),
+        sources=tuple(_described_source(source, count) for source, count in counts.items()),
         branching=arguments.branching,
         depth=arguments.depth,
         seed=arguments.seed,
@@ -102,6 +98,15 @@ def run_train(arguments: argparse.Namespace) -> None:
     )
     save_description(description, arguments.out)
     print(f"{arguments.out}: {len(vocabulary)} words, k = {vocabulary.branching}, L = {vocabulary.depth}")
+
+
+def _described_source(source: str, images: int) -> dict[str, Any]:
+    """What the vocabulary's description says of a source, whose options do not belong to its name."""
+    from ..sequences import split_options
+    from ..vocabulary.description import terms_of
+
+    path, _ = split_options(source)
+    return {"source": Path(path).name, "images": images, "terms": terms_of(path)}
 
 
 def run_convert(arguments: argparse.Namespace) -> None:
