@@ -486,6 +486,8 @@ def test_an_option_of_a_sequence_that_is_given_twice_is_named(tmp_path: Path) ->
     cv2.imwrite(str(tmp_path / "0.png"), np.zeros((20, 30), np.uint8))
     with pytest.raises(SequenceError, match=r"the option rate of .* is given twice"):
         open_sequence(f"{tmp_path}@rate=10", rate=5.0)
+    with pytest.raises(SequenceError, match="the room's seed is given twice"):
+        open_sequence("room:seed=1,frames=2,seed=3")
 
 
 def test_a_folder_with_an_at_sign_in_its_name_has_no_options(tmp_path: Path) -> None:

@@ -114,7 +114,8 @@ class RoomOptions:
         Raises
         ------
         SequenceError
-            For an unknown name or a value that does not fit; the sentence lists the names.
+            For an unknown name, of which the sentence lists those that there are, one that stands twice or a value that
+            does not fit.
         """
         defaults = cls()
         values: dict[str, object] = {}
@@ -122,6 +123,8 @@ class RoomOptions:
             name, _, value = (part.strip() for part in item.partition("="))
             if name not in _OPTION_NAMES:
                 raise SequenceError(f"the room has no option {name!r}; it has {', '.join(_OPTION_NAMES)}")
+            if name in values:
+                raise SequenceError(f"the room's {name} is given twice")
             try:
                 values[name] = _parsed(value, getattr(defaults, name))
             except ValueError as error:
