@@ -8,7 +8,6 @@ package.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -104,9 +103,9 @@ def image_pairs(count: int, pairing: Pairing = "exhaustive", *, overlap: int = 1
         With ``sequential``: the next so many, and then those 2, 4, 8 ... times as far, up to ``2 ** overlap`` frames,
         so that a place seen again soon after is found too.
 
-    Yields
-    ------
-    tuple of int
+    Returns
+    -------
+    iterator of tuple of int
         Positions of two images, the smaller first; each pair once.
 
     Raises
@@ -122,10 +121,7 @@ def image_pairs(count: int, pairing: Pairing = "exhaustive", *, overlap: int = 1
         steps = list(range(1, count))
     else:
         steps = sorted({*range(1, overlap + 1), *(2**power for power in range(overlap + 1) if 2**power < count)})
-    for first in range(count):
-        for step in steps:
-            if first + step < count:
-                yield first, first + step
+    return ((first, first + step) for first in range(count) for step in steps if first + step < count)
 
 
 def write_database(
@@ -165,7 +161,7 @@ def write_database(
     MissingDependencyError
         Without pycolmap.
     """
-    pycolmap = _pycolmap()
+    pycolmap = load_pycolmap()
     images = Path(images)
     if len(names) != len(features):
         raise ColmapError(f"{len(names)} pictures do not go with the features of {len(features)}")
@@ -180,14 +176,12 @@ def write_database(
             numbers = _image_numbers(database, names, images)
             for number, found in zip(numbers, features):
                 database.write_keypoints(number, np.asarray(found.uv + np.float32(_PIXEL_CENTRE), np.float32))
-            matched = []
             for a, b in pairs:
                 matches = match(features[a], features[b], ratio=ratio)
                 if len(matches):
                     columns = np.stack([matches.index_a, matches.index_b], axis=1).astype(np.uint32)
                     database.write_matches(numbers[a], numbers[b], columns)
-                    matched.append(f"{names[a]} {names[b]}\n")
-        _verify(pycolmap, temporary, matched)
+        _verify(pycolmap, temporary)
         with pycolmap.Database.open(temporary) as database:
             return DatabaseSummary(
                 images=len(names),
@@ -223,7 +217,7 @@ def reconstruct(database: str | Path, images: str | Path, out: str | Path, *, ca
     MissingDependencyError
         Without pycolmap.
     """
-    pycolmap = _pycolmap()
+    pycolmap = load_pycolmap()
     Path(out).mkdir(parents=True, exist_ok=True)
     options = pycolmap.IncrementalPipelineOptions()
     options.random_seed = _SEED
@@ -249,7 +243,14 @@ def camera_poses(model: Any) -> dict[str, NDArray[np.float64]]:
     return poses
 
 
-def _pycolmap() -> Any:
+def load_pycolmap() -> Any:
+    """The module pycolmap, with its log kept quiet.
+
+    Raises
+    ------
+    MissingDependencyError
+        If it is not installed.
+    """
     try:
         import pycolmap
     except ImportError as error:
@@ -298,11 +299,11 @@ def _image_numbers(database: Any, names: Sequence[str], images: Path) -> list[in
     return numbers
 
 
-def _verify(pycolmap: Any, database: Path, matched: Sequence[str]) -> None:
-    """Two-view geometries of the matched pairs, each a line of two names."""
+def _verify(pycolmap: Any, database: Path) -> None:
+    """Two-view geometries of all matched pairs.
+
+    COLMAP's other way to say which pairs is a file of names, two a line, which a name with a space does not go into.
+    """
     options = pycolmap.TwoViewGeometryOptions()
     options.ransac.random_seed = _SEED
-    with tempfile.TemporaryDirectory() as folder:
-        listed = Path(folder) / "pairs.txt"
-        listed.write_text("".join(matched), encoding="utf-8")
-        pycolmap.verify_matches(database, listed, options)
+    pycolmap.geometric_verification(database, two_view_geometry_options=options)

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -53,10 +55,10 @@ def exact_views(camera: Camera, count: int, *, points: int = 250) -> tuple[list[
     return features, poses
 
 
-def blank_pictures(folder: Path, features: list[Features]) -> list[str]:
+def blank_pictures(folder: Path, features: list[Features], name: str = "{}.png") -> list[str]:
     """Pictures of the features' sizes, which COLMAP looks into for their size."""
     folder.mkdir()
-    names = [f"{index}.png" for index in range(len(features))]
+    names = [name.format(index) for index in range(len(features))]
     for name, found in zip(names, features):
         width, height = found.image_size
         cv2.imwrite(str(folder / name), np.zeros((height, width), np.uint8))
@@ -110,6 +112,15 @@ def test_poses_come_back_exactly_from_exact_keypoints(model: str, tmp_path: Path
     assert (tmp_path / "sparse" / "0" / "images.bin").is_file()
 
 
+@pytest.mark.parametrize("name", ["view {} of the room.png", "#{}.png", "{}\nsecond line.png"])
+def test_any_name_that_a_picture_can_have_is_matched(name: str, tmp_path: Path) -> None:
+    features, _ = exact_views(PINHOLE, 3)
+    names = blank_pictures(tmp_path / "images", features, name)
+    images, pairs = tmp_path / "images", image_pairs(3)
+    summary = write_database(tmp_path / "database.db", images, names, features, pairs, camera=PINHOLE)
+    assert (summary.matched_pairs, summary.verified_pairs) == (3, 3)
+
+
 def test_an_uncalibrated_camera_is_found(tmp_path: Path) -> None:
     camera = replace(PINHOLE, fy=250.0, cx=159.5, cy=119.5)
     features, poses = exact_views(camera, 8)
@@ -143,9 +154,9 @@ def test_pairs() -> None:
     assert {second - first for first, second in followed} == {1, 2, 3, 4, 8, 16}
     assert all(0 <= first < second < 40 for first, second in followed)
     with pytest.raises(ColmapError, match="exhaustive"):
-        list(image_pairs(4, "all"))  # type: ignore[arg-type]
+        image_pairs(4, "all")  # type: ignore[arg-type]
     with pytest.raises(ColmapError, match="overlap"):
-        list(image_pairs(4, "sequential", overlap=0))
+        image_pairs(4, "sequential", overlap=0)
 
 
 def test_a_failed_write_leaves_the_old_database(tmp_path: Path) -> None:
@@ -210,6 +221,46 @@ def test_the_command_uses_a_folder_of_pictures_where_it_is(tmp_path: Path, capsy
     assert main([*command, "--every", "0"]) == 1
     assert main([*command, "--every", "3"]) == 1
     assert "at least two pictures" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["out", "--pairs", "sequential", "--overlap", "0"], "overlap of a sequential pairing must be at least 1"),
+        (["out", "--ratio", "2"], "--ratio must be above 0 and at most 1, got 2"),
+        (["file"], "file is to be a folder"),
+        (["file/out"], "file is none"),
+    ],
+)
+def test_what_cannot_become_a_database_is_refused_before_a_frame_is_written(
+    arguments: list[str], sentence: str, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    (tmp_path / "file").write_text("kept")
+    out, *options = arguments
+    assert main(["colmap", "room:frames=2,width=64,height=48", str(tmp_path / out), "--frontend", "orb", *options]) == 1
+    assert sentence in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+    assert (tmp_path / "file").read_text() == "kept"
+
+
+def test_a_missing_pycolmap_is_told_before_a_frame_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setitem(sys.modules, "pycolmap", None)
+    assert main(["colmap", "room:frames=2,width=64,height=48", str(tmp_path), "--frontend", "orb"]) == 1
+    assert "install it with: pip install pycolmap" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_command_that_goes_on_is_one_for_the_shell(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    out = tmp_path / "my room's; pictures"
+    room = "room:frames=2,width=160,height=120"
+    assert main(["colmap", room, str(out), "--frontend", "orb", "--max-keypoints", "50"]) == 0
+    command = capsys.readouterr().out.split("map it with: ")[1]
+    assert shlex.split(command) == [
+        *["mkdir", "-p", f"{out}/sparse", "&&", "colmap", "mapper", "--database_path", f"{out}/database.db"],
+        *["--image_path", f"{out}/images", "--output_path", f"{out}/sparse"],
+    ]
 
 
 def test_the_command_writes_the_frames_of_other_sequences(tmp_path: Path) -> None:

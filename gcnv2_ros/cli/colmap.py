@@ -4,9 +4,12 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from .common import check_folder
 
 if TYPE_CHECKING:
     from ..features import Features
@@ -57,32 +60,36 @@ def add_parsers(subparsers: Any) -> None:
 def run_colmap(arguments: argparse.Namespace) -> None:
     """Extract, match, verify, write; map where asked to."""
     from ..camera import Camera
-    from ..colmap import ColmapError, image_pairs, reconstruct, write_database
+    from ..colmap import ColmapError, image_pairs, load_pycolmap, reconstruct, write_database
     from ..evaluation.frontends import parse_frontend
     from ..sequences import open_sequence
 
     if arguments.every < 1:
         raise ColmapError(f"--every must be at least 1, got {arguments.every}")
+    # Whatever would fail after the extraction is looked at first: that can take hours.
+    load_pycolmap()
+    check_folder(arguments.out)
+    if not 0.0 < arguments.ratio <= 1.0:
+        raise ColmapError(f"--ratio must be above 0 and at most 1, got {arguments.ratio}")
     sequence = open_sequence(arguments.images)
     if arguments.camera == "unknown":
         camera = None
     else:
         camera = Camera.from_yaml(arguments.camera) if arguments.camera else sequence.camera
+    count = len(range(0, len(sequence), arguments.every))
+    pairs = image_pairs(count, arguments.pairs, overlap=arguments.overlap)
     frontend = parse_frontend(arguments.frontend)
     images, names, features = _extracted(sequence, arguments, frontend.create(arguments.max_keypoints))
     database = arguments.out / "database.db"
-    pairs = image_pairs(len(names), arguments.pairs, overlap=arguments.overlap)
     summary = write_database(database, images, names, features, pairs, camera=camera, ratio=arguments.ratio)
     print(
         f"{database}: {summary.images} images, {summary.keypoints} keypoints, {summary.inliers} verified matches "
         f"in {summary.verified_pairs} pairs"
     )
     if not arguments.map:
-        sparse = arguments.out / "sparse"
-        print(
-            f"map it with: mkdir -p {sparse} && "
-            f"colmap mapper --database_path {database} --image_path {images} --output_path {sparse}"
-        )
+        sparse = str(arguments.out / "sparse")
+        mapper = ["colmap", "mapper", "--database_path", str(database), "--image_path", str(images)]
+        print(f"map it with: {shlex.join(['mkdir', '-p', sparse])} && {shlex.join([*mapper, '--output_path', sparse])}")
         return
     model = reconstruct(database, images, arguments.out / "sparse", calibrated=camera is not None)
     print(

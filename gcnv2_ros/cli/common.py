@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import argparse
+import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import GCNv2Error
@@ -77,6 +79,21 @@ def check_frames(count: int | None, name: str = "--frames") -> None:
     """
     if count is not None and count < 1:
         raise GCNv2Error(f"{name} must be 1 or more, got {count}")
+
+
+def check_folder(path: Path) -> None:
+    """Refuse a folder for results that cannot be made or written to, before the work whose results they are.
+
+    Raises
+    ------
+    GCNv2Error
+        With what is in the way.
+    """
+    nearest = next(place for place in (path, *path.absolute().parents) if os.path.lexists(place))
+    if not nearest.is_dir():
+        raise GCNv2Error(f"{path} is to be a folder, and {nearest} is none; remove it or name another folder")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise GCNv2Error(f"{path}: there is no permission to write to {nearest}; name another folder")
 
 
 def parse_size(text: str) -> tuple[int, int]:
