@@ -32,12 +32,14 @@ def replay_to_bag(
     node: str = NODE,
     frames: int | None = None,
     progress: Callable[[int, int], None] | None = None,
+    say: Callable[[str], None] = print,
 ) -> dict[str, int]:
     """Extract features of every frame and write them to an MCAP bag, as the node would publish them.
 
-    Of a rosbag2 recording every message is copied as it is; of other sequences `write_bag` makes the topics. Beside
-    them come ``NODE/features`` (schema 1, with depth where there is any, and viewing rays where there is a
-    calibration), recorded at the time of their image, and one ``NODE/model_info``. The same input gives the same bag.
+    Of a rosbag2 recording every message is copied as it is, but for topics of types that are not ROS's own and whose
+    definition the recording does not hold; of other sequences `write_bag` makes the topics. Beside them come
+    ``NODE/features`` (schema 1, with depth where there is any, and viewing rays where there is a calibration), recorded
+    at the time of their image, and one ``NODE/model_info``. The same input gives the same bag.
 
     Parameters
     ----------
@@ -50,9 +52,11 @@ def replay_to_bag(
     node
         Name under which they are recorded.
     frames
-        At most so many.
+        At most so many; a recording is then copied up to the last message that belongs to them.
     progress
         Called with the number of frames done and their total.
+    say
+        Called with a line for the user about what is left out.
 
     Returns
     -------
@@ -81,9 +85,22 @@ def replay_to_bag(
     if taken:
         raise SequenceError(f"{sequence.bag.path} holds {' and '.join(taken)} already; choose another node name")
     index_of = {stamp: index for index, stamp in enumerate(sequence.stamps_ns[:total])}
+    last = None if frames is None else sequence.recorded_until(total)
+    undefined: set[str] = set()
     with new_bag(path, "mcap") as output:
         done = 0
         for connection, recorded, data in sequence.bag.raw_messages():
+            if last is not None and recorded > last:
+                break
+            if connection.msgtype not in sequence.bag.typestore.types:
+                if connection.topic not in undefined:
+                    undefined.add(connection.topic)
+                    say(
+                        f"{connection.topic} is left out: {sequence.bag.path} does not hold the definition of its type "
+                        f"{connection.msgtype}, without which it cannot be copied; `ros2 bag convert` to MCAP adds it "
+                        "where that type is installed"
+                    )
+                continue
             output.copy(connection, recorded, data, sequence.bag.typestore)
             if connection.topic != sequence.topics.image:
                 continue
@@ -96,8 +113,6 @@ def replay_to_bag(
             done += 1
             if progress is not None:
                 progress(done, total)
-            if done == total and frames is not None:
-                break
     return output.counts
 
 

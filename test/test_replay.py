@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import sqlite3
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +13,8 @@ import pytest
 
 pytest.importorskip("rosbags", reason="rosbags is not installed")
 from rosbags.highlevel import AnyReader
+from rosbags.rosbag2 import StoragePlugin, Writer
+from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
 from gcnv2_ros.cli.main import main
 from gcnv2_ros.extraction import DecodeOptions, Extractor, ExtractorOptions, create_extractor
@@ -67,6 +72,59 @@ def test_the_same_sequence_gives_the_same_messages(tmp_path: Path, orb: Extracto
     for name in ("a.mcap", "b.mcap"):
         replay_to_bag(SyntheticRoom(ROOM), tmp_path / name, orb)
     assert raw(tmp_path / "a.mcap") == raw(tmp_path / "b.mcap")
+
+
+def test_some_frames_of_a_recording_are_complete(tmp_path: Path, orb: Extractor) -> None:
+    write_bag(SyntheticRoom(ROOM), tmp_path / "room.mcap")
+    counts = replay_to_bag(open_sequence(tmp_path / "room.mcap"), tmp_path / "out.mcap", orb, frames=2)
+    before, after = raw(tmp_path / "room.mcap"), raw(tmp_path / "out.mcap")
+    assert {topic: after[topic] for topic in before} == {topic: messages[:2] for topic, messages in before.items()}
+    assert counts[TOPIC] == len(open_sequence(tmp_path / "out.mcap")) == 2
+
+
+def test_a_type_without_definition_is_left_out_by_name(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    """As rosbag2 records to sqlite3 up to Humble: there is neither a table of definitions nor one of the schema."""
+    write_bag(SyntheticRoom(ROOM), tmp_path / "room.mcap")
+    store = get_typestore(Stores.ROS2_HUMBLE)
+    store.register(get_types_from_msg("uint32 distance", "lidar_driver/msg/Point"))
+    drive = tmp_path / "drive"
+    with (
+        AnyReader([tmp_path / "room.mcap"]) as reader,
+        Writer(drive, version=8, storage_plugin=StoragePlugin.SQLITE3) as writer,
+    ):
+        topics = {}
+        for connection, recorded, data in reader.messages():
+            topic = connection.topic
+            topics[topic] = topics.get(topic) or writer.add_connection(topic, connection.msgtype, typestore=store)
+            writer.write(topics[topic], recorded, data)
+        points = writer.add_connection("/lidar", "lidar_driver/msg/Point", typestore=store)
+        for _ in range(2):
+            writer.write(points, recorded, bytes(8))
+    (database,) = drive.glob("*.db3")
+    with contextlib.closing(sqlite3.connect(database)) as opened:
+        for table in ("message_definitions", "schema"):
+            opened.execute(f"DROP TABLE {table}")
+        opened.commit()
+    assert main(["replay", str(drive), str(tmp_path / "out.mcap"), "--model", "orb"]) == 0
+    told = capsys.readouterr().err
+    assert told.count("/lidar is left out") == 1
+    assert "lidar_driver/msg/Point" in told
+    before, after = raw(tmp_path / "room.mcap"), raw(tmp_path / "out.mcap")
+    assert {topic: after[topic] for topic in before} == before
+    assert set(after) - set(before) == {TOPIC, "/gcnv2_frontend/model_info"}
+
+
+@pytest.mark.parametrize("out", [["out.mcap"], []])
+def test_without_tqdm_there_is_just_no_bar(
+    out: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    if not out:
+        pytest.importorskip("rclpy", reason="ROS 2 is not installed")
+    monkeypatch.setitem(sys.modules, "tqdm", None)
+    monkeypatch.chdir(tmp_path)
+    room = "room:width=160,height=120,frames=2"
+    assert main(["replay", room, *out, "--model", "orb", "--rate", "0", "--wait", "0"]) == 0
+    assert ("features (2)" if out else "published 2 frames") in capsys.readouterr().out
 
 
 def test_a_ros_1_recording_becomes_a_rosbag2_with_features(tmp_path: Path, orb: Extractor) -> None:

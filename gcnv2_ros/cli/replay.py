@@ -80,6 +80,7 @@ def _offline(arguments: argparse.Namespace, sequence: Any) -> None:
             node=f"/{arguments.node.lstrip('/')}",
             frames=arguments.frames,
             progress=bars(sequence.name),
+            say=_say,
         )
     print(f"{arguments.out}: " + ", ".join(f"{topic} ({count})" for topic, count in counts.items()))
 
@@ -102,7 +103,11 @@ def _online(arguments: argparse.Namespace, sequence: Any) -> None:
             wait=arguments.wait,
             frames=arguments.frames,
             progress=bars(sequence.name),
-            say=lambda text: print(text, file=sys.stderr, flush=True),
+            say=_say,
         )
     for sentence in outcome.sentences():
         print(sentence)
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)

@@ -158,6 +158,10 @@ class RosbagSequence(Sequence):
         """The frames' times in nanoseconds, without reading the frames."""
         return [entry[self.topics.image][0] for entry in self._entries]
 
+    def recorded_until(self, count: int) -> int:
+        """Time of recording of the last image, depth or right image of the first `count` frames, in nanoseconds."""
+        return max(recorded for entry in self._entries[:count] for _, recorded in entry.values())
+
     def close(self) -> None:
         """Close the bag's files; frames cannot be read afterwards."""
         self._bag.close()
