@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import tempfile
@@ -18,17 +19,25 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     Parameters
     ----------
     path
-        The final name. Its folder is made if it is missing; an existing file is replaced.
+        The final name. Its folder is made if it is missing; an existing file is replaced, of a link the file that it
+        points to.
 
     Yields
     ------
     pathlib.Path
-        A name in the same folder with the same suffix, to be written by the block. It is deleted if the
-        block raises.
+        A name in the same folder, with the suffix of `path`, to be written by the block. It is deleted if the block
+        raises.
+
+    Raises
+    ------
+    OSError
+        If `path` is something else than a file, or its folder cannot be made or written to.
     """
-    final = Path(path)
+    check_file(path)
+    # Not of every path: errors name it as it was given.
+    final = Path(os.path.realpath(path)) if Path(path).is_symlink() else Path(path)
     final.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{final.stem}.", suffix=final.suffix, dir=final.parent)
+    handle, name = tempfile.mkstemp(prefix=f".{final.stem}.", suffix=Path(path).suffix, dir=final.parent)
     os.close(handle)
     temporary = Path(name)
     try:
@@ -42,6 +51,21 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         os.replace(temporary, final)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def check_file(path: str | Path) -> None:
+    """Refuse the name of a folder, a device or a pipe: `atomic_path` would fail in the end, or put a file in its place.
+
+    Raises
+    ------
+    OSError
+        With what it is.
+    """
+    file = Path(path)
+    if file.is_dir():
+        raise IsADirectoryError(errno.EISDIR, "is a folder; give the name of a file", str(path))
+    if file.exists() and not file.is_file():
+        raise FileExistsError(errno.EEXIST, "is a device or a pipe; give the name of a file", str(path))
 
 
 def atomic_write(path: str | Path, content: bytes | str) -> None:

@@ -39,6 +39,7 @@ def run(arguments: argparse.Namespace) -> None:
     from ..extraction.options import ExtractionError
     from ..extraction.preprocess import InputGeometry, check_image, network_input
     from ..extraction.quantization import calibrate, calibration_path, save_calibration
+    from ..files import check_file
     from ..sequences import open_sequence
     from ..weights import load_weights
 
@@ -49,6 +50,7 @@ def run(arguments: argparse.Namespace) -> None:
             f"the shipped weights have their calibration, {target}; choose precision int8, and nothing more. To make "
             f"another, name its file with --out"
         )
+    check_file(target)
     size = parse_size(arguments.input_size)
     if min(size) < 1 or arguments.count < 1:
         raise ExtractionError("--input-size and --count must be positive")

@@ -61,11 +61,12 @@ def add_parsers(subparsers: Any) -> None:
 def run_train(arguments: argparse.Namespace) -> None:
     """Extract at each size, train, write the vocabulary and its description."""
     from ..extraction import create_extractor
-    from ..files import sha256_of
+    from ..files import check_file, sha256_of
     from ..vocabulary import VocabularyDescription, save_description, save_vocabulary, train_vocabulary
     from ..vocabulary.storage import check_name
 
     check_name(arguments.out)
+    check_file(arguments.out)
     sizes = arguments.input_size.split(",")
     decode = decode_options(arguments)
     images: list[NDArray[np.uint8]] = []
