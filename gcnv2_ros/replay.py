@@ -14,6 +14,7 @@ from .extraction import Extractor
 from .features import Features
 from .frame_features import extract_frame, extract_right, is_rectified_pair
 from .messages.features import feature_points
+from .ros_names import full_node_name
 from .sequences import Frame, RosbagSequence, Sequence, SequenceError
 from .sequences.bag_file import stamp_ns_of
 from .sequences.bag_writer import BagOutput, new_bag, write_bag
@@ -50,7 +51,7 @@ def replay_to_bag(
     extractor
         Makes the features.
     node
-        Name under which they are recorded.
+        Full name under which they are recorded; a slash before it may be missing.
     frames
         At most so many; a recording is then copied up to the last message that belongs to them.
     progress
@@ -67,11 +68,13 @@ def replay_to_bag(
     ------
     SequenceError
         If the path exists or is of another format, a frame cannot be read, or the recording has such topics already.
+    RosNameError
+        If no node can have the name.
     """
     if Path(path).suffix == ".bag":
         raise SequenceError(f"{path}: features are written to rosbag2; name it NAME.mcap")
     total = len(sequence) if frames is None else min(frames, len(sequence))
-    recorder = _Recorder(sequence, extractor, node)
+    recorder = _Recorder(sequence, extractor, full_node_name(node))
     if not isinstance(sequence, RosbagSequence) or sequence.bag.is_ros1:
         return write_bag(
             sequence,

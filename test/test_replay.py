@@ -120,6 +120,7 @@ def test_without_tqdm_there_is_just_no_bar(
 ) -> None:
     if not out:
         pytest.importorskip("rclpy", reason="ROS 2 is not installed")
+        import ros_helpers  # noqa: F401 - its own ROS domain
     monkeypatch.setitem(sys.modules, "tqdm", None)
     monkeypatch.chdir(tmp_path)
     room = "room:width=160,height=120,frames=2"
@@ -139,6 +140,53 @@ def test_features_are_not_recorded_twice(tmp_path: Path, orb: Extractor) -> None
         replay_to_bag(open_sequence(tmp_path / "once.mcap"), tmp_path / "twice.mcap", orb)
     assert not (tmp_path / "twice.mcap").exists()
     replay_to_bag(open_sequence(tmp_path / "once.mcap"), tmp_path / "twice.mcap", orb, node="/other")
+
+
+@pytest.mark.parametrize("name", ["", "/", "my node", "a//b", "9a", "front-end", "kamera_ü"])
+def test_a_name_that_no_node_can_have_is_refused(name: str, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    room = "room:width=64,height=48,frames=2"
+    for arguments in ([room, str(tmp_path / "out.mcap"), "--model", "orb"], [room]):
+        if len(arguments) == 1:
+            pytest.importorskip("rclpy", reason="ROS 2 is not installed")
+        assert main(["replay", *arguments, "--node", name]) == 1
+        assert f"{name!r} cannot be the name of a node" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_namespace_that_cannot_be_is_refused(capsys: pytest.CaptureFixture) -> None:
+    pytest.importorskip("rclpy", reason="ROS 2 is not installed")
+    assert main(["replay", "room:width=64,height=48,frames=2", "--namespace", "my robot"]) == 1
+    assert "'my robot' cannot be a namespace" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("node", ["other", "/other", "other/"])
+def test_slashes_around_a_node_s_name_make_no_difference(node: str, tmp_path: Path, orb: Extractor) -> None:
+    counts = replay_to_bag(SyntheticRoom(ROOM), tmp_path / "out.mcap", orb, node=node)
+    assert counts["/other/features"] == 3
+
+
+@pytest.mark.parametrize(
+    "names", [["--namespace", "/robot/"], ["--namespace", "robot", "--node", "/robot/gcnv2_frontend"]]
+)
+def test_the_running_node_s_answers_and_counts_are_told(
+    names: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    pytest.importorskip("rclpy", reason="ROS 2 is not installed")
+    from ros_helpers import TIMEOUT, NodeProcess
+
+    from gcnv2_ros.ros import online_replay
+
+    # Ends as soon as the node has answered and told its counts.
+    monkeypatch.setattr(online_replay, "_DRAIN_SECONDS", TIMEOUT)
+    parameters = {"model": "orb", "queue": "all", "subscribe_reliability": "reliable"}
+    with NodeProcess(tmp_path / "log.txt", parameters, {"__ns": "/robot"}) as process:
+        process.wait_for_log("active")
+        room = "room:width=160,height=120,frames=3"
+        assert main(["replay", room, "--wait", str(TIMEOUT), *names]) == 0
+        assert process.stop() == 0, process.log
+    told = capsys.readouterr().out
+    assert "3 came back as features, 0 did not" in told
+    assert "frames dropped: 0" in told
 
 
 def test_the_command_writes_a_bag_and_names_what_it_cannot_do(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

@@ -132,6 +132,13 @@ def test_arguments_that_do_not_go_together(
     assert message in capsys.readouterr().err
 
 
+def test_a_name_that_no_node_can_have_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("rclpy", reason="needs ROS 2")
+    arguments = ["--live", "--node", "my node", "--seconds", "0", "--out", str(tmp_path / "x.rrd")]
+    assert main(["view", *arguments]) == 1
+    assert "'my node' cannot be the name of a node" in capsys.readouterr().err
+
+
 def test_a_missing_rerun_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     real = builtins.__import__
 

@@ -32,7 +32,7 @@ def add_parsers(subparsers: Any) -> None:
     parser.add_argument(
         "--node",
         default="gcnv2_frontend",
-        help="name of the frontend (default: %(default)s)",
+        help="name of the frontend, in the namespace unless it begins with / (default: %(default)s)",
     )
     online = parser.add_argument_group("onto ROS topics")
     online.add_argument("--rate", type=float, default=1.0, help="speed; 0: as fast as it goes (default: %(default)s)")
@@ -77,7 +77,7 @@ def _offline(arguments: argparse.Namespace, sequence: Any) -> None:
             sequence,
             arguments.out,
             extractor,
-            node=f"/{arguments.node.lstrip('/')}",
+            node=arguments.node,
             frames=arguments.frames,
             progress=bars(sequence.name),
             say=_say,

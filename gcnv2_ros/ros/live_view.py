@@ -15,6 +15,7 @@ from sensor_msgs.msg import Image, PointCloud2
 
 from ..geometry import pose_from_quaternion
 from ..messages.pixels import ImageError
+from ..ros_names import full_node_name
 from ..visualisation import RerunView
 from .features_msg import FeaturesMessageError, decode_features
 from .images import image_to_bgr
@@ -31,7 +32,7 @@ class LiveView(Node):
     view
         Where to.
     node, image, odometry
-        Name of the frontend, topics of its image and of a nav_msgs/Odometry.
+        Full name of the frontend, topics of its image and of a nav_msgs/Odometry.
     """
 
     def __init__(self, view: RerunView, *, node: str, image: str, odometry: str) -> None:
@@ -41,7 +42,7 @@ class LiveView(Node):
         # Best effort is matched by every publisher; a viewer may miss a frame.
         qos = volatile_qos("best_effort", 5)
         self.create_subscription(Image, image, self._on_image, qos)
-        self.create_subscription(PointCloud2, f"{node.rstrip('/')}/features", self._on_features, qos)
+        self.create_subscription(PointCloud2, f"{node}/features", self._on_features, qos)
         self.create_subscription(Odometry, odometry, self._on_odometry, qos)
 
     def _on_image(self, message: Image) -> None:
@@ -84,12 +85,18 @@ def run_live(*, node: str, image: str, odometry: str, out: Path | None = None, s
     Parameters
     ----------
     node, image, odometry
-        As for `LiveView`.
+        As for `LiveView`; the slash before the name may be missing.
     out
         Rerun file to write; None: the viewer.
     seconds
         None: until the context is shut down.
+
+    Raises
+    ------
+    RosNameError
+        If no node can have the name.
     """
+    node = full_node_name(node)
     own_context = not rclpy.ok()
     if own_context:
         rclpy.init()

@@ -14,6 +14,7 @@ from rclpy.context import Context
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from sensor_msgs.msg import PointCloud2
 
+from ..ros_names import full_namespace, full_node_name
 from ..sequences import Sequence
 from .player import Player
 from .qos import volatile_qos
@@ -93,7 +94,7 @@ def replay_online(
     namespace
         Of the topics and of the node that is listened to.
     node_name
-        Name of the frontend.
+        Name of the frontend, in the namespace unless it begins with a slash.
     wait
         Seconds to wait for somebody to subscribe to the images; then playing begins all the same.
     frames
@@ -102,7 +103,13 @@ def replay_online(
         Called with the number of frames published and their total.
     say
         Called with a line for the user.
+
+    Raises
+    ------
+    RosNameError
+        If there can be no such namespace or node.
     """
+    frontend = full_node_name(node_name, namespace)
     context = Context()
     rclpy.init(context=context)
     executor = SingleThreadedExecutor(context=context)
@@ -110,7 +117,7 @@ def replay_online(
     total = len(sequence) if frames is None else min(frames, len(sequence))
     spinner: threading.Thread | None = None
     try:
-        node = rclpy.create_node("gcnv2_player", context=context, namespace=namespace)
+        node = rclpy.create_node("gcnv2_player", context=context, namespace=full_namespace(namespace))
         executor.add_node(node)
         seen: set[tuple[int, int]] = set()
 
@@ -121,10 +128,11 @@ def replay_online(
         def on_diagnostics(message: DiagnosticArray) -> None:
             for status in message.status:
                 values = {entry.key: entry.value for entry in status.values if entry.key.startswith("frames ")}
-                if node_name in status.name:
+                # Statuses are named "NODE: features" or "NODE/CAMERA: features", without the slash before.
+                if f"/{status.name}".startswith((f"{frontend}:", f"{frontend}/")):
                     outcome.diagnostics.update(values)
 
-        node.create_subscription(PointCloud2, f"{node_name}/features", on_features, volatile_qos("reliable", 1000))
+        node.create_subscription(PointCloud2, f"{frontend}/features", on_features, volatile_qos("reliable", 1000))
         node.create_subscription(DiagnosticArray, "/diagnostics", on_diagnostics, 10)
         player = Player(node, sequence, reliability=reliability, clock=clock)
         spinner = threading.Thread(target=_spin, args=(executor,), daemon=True)
