@@ -249,6 +249,57 @@ def test_the_demo_plays_to_the_real_node_and_leaves_a_page(tmp_path: Path) -> No
     assert "within 3 px of it" in page
 
 
+COMMANDS = {
+    "to-bag": ["to-bag", "BAG", "OUT.mcap"],
+    "replay": ["replay", "BAG", "OUT.mcap", "--model", "orb"],
+    "colmap": ["colmap", "BAG", "OUT", "--frontend", "orb"],
+    "view": ["view", "BAG", "--out", "OUT.rrd", "--model", "orb"],
+    "vocab train": ["vocab", "train", "BAG", "--out", "OUT.txt", "--model", "orb"],
+    "vocab query": ["vocab", "query", "default", "IMAGE", "BAG", "--model", "orb"],
+    "quantize": ["quantize", "gcnv2_tiny", "BAG", "--out", "OUT.int8.json"],
+    "bench": ["bench", "--images", "BAG", "--rounds", "1", "--weights", "none.safetensors"],
+    "benchmark-features": ["benchmark-features", "orb", "--sequence", "BAG"],
+}
+NEEDED = {"colmap": "pycolmap", "view": "rerun"}
+
+
+@pytest.fixture(scope="module")
+def incomplete_bag(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Images of which one has no depth image."""
+    pytest.importorskip("rosbags", reason="rosbags is not installed")
+    from gcnv2_ros.sequences import open_sequence
+    from gcnv2_ros.sequences.bag_writer import new_bag, write_bag
+
+    folder = tmp_path_factory.mktemp("incomplete")
+    write_bag(open_sequence("room:frames=3,width=64,height=48"), folder / "whole.mcap")
+    with new_bag(folder / "drive.mcap") as output:
+        whole = open_sequence(folder / "whole.mcap").bag  # type: ignore[attr-defined]
+        depths = 0
+        for connection, recorded, data in whole.raw_messages():
+            depths += connection.topic == "/depth"
+            if connection.topic != "/depth" or depths != 2:
+                output.copy(connection, recorded, data, whole.typestore)
+    return folder / "drive.mcap"
+
+
+LEFT_OUT = "drive: 1 of 3 images of /image have no message of /depth within 0.02 s and are left out"
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_says_which_frames_of_a_bag_are_left_out(
+    command: str, incomplete_bag: Path, picture: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    pytest.importorskip(NEEDED.get(command, "rosbags"))
+    placed = {"BAG": str(incomplete_bag), "IMAGE": str(picture)}
+    main([placed.get(part, part.replace("OUT", str(tmp_path / "out"))) for part in COMMANDS[command]])
+    assert capsys.readouterr().err.splitlines().count(LEFT_OUT) == 1
+
+
+def test_the_demo_says_which_frames_of_a_bag_are_left_out(incomplete_bag: Path, tmp_path: Path) -> None:
+    result = run_demo("--sequence", str(incomplete_bag), "--out", str(tmp_path), "--weights", "none.pt")
+    assert result.stderr.splitlines().count(LEFT_OUT) == 1
+
+
 def test_the_demo_says_why_the_node_did_not_start(tmp_path: Path) -> None:
     arguments = ["--sequence", "room:width=96,height=64,frames=2", "--out", str(tmp_path), "--weights", "none.pt"]
     result = run_demo(*arguments)

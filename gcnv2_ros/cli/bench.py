@@ -7,7 +7,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from .common import SEQUENCE_HELP, check_frames, parse_size
+from .common import SEQUENCE_HELP, check_frames, open_and_tell, parse_size
 
 _CUDA = (
     ("torch", "fp16"),
@@ -71,7 +71,6 @@ def run(arguments: argparse.Namespace) -> None:
     from ..extraction import ExtractionError
     from ..extraction.options import is_intel
     from ..files import atomic_write
-    from ..sequences import open_sequence
 
     if arguments.rounds < 1 or min(arguments.budgets) < 1:
         raise ExtractionError("--rounds and --budgets must be at least 1")
@@ -89,7 +88,7 @@ def run(arguments: argparse.Namespace) -> None:
         options = replace(options, engines=tuple(_engine(text) for text in arguments.engines))
     elif arguments.device != "cpu":
         options = replace(options, engines=_INTEL if is_intel(arguments.device) else _CUDA)
-    sequence = open_sequence(arguments.images)
+    sequence = open_and_tell(arguments.images)
     images = [sequence[index].image for index in range(min(len(sequence), arguments.rounds))]
     colour = [
         image if image.ndim == 3 else np.asarray(cv2.cvtColor(image, cv2.COLOR_GRAY2BGR), np.uint8) for image in images

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import GCNv2Error
-from .common import SEQUENCE_HELP
+from .common import SEQUENCE_HELP, open_and_tell
 
 
 def add_parsers(subparsers: Any) -> None:
@@ -45,7 +45,6 @@ def run(arguments: argparse.Namespace) -> None:
     from ..evaluation.homography import load_oxford_sequence, synthetic_pairs
     from ..evaluation.tables import markdown_tables, plot_results
     from ..files import atomic_write
-    from ..sequences import open_sequence
     from ..training.pictures import find_photographs
 
     if arguments.pictures is None and not arguments.oxford and arguments.sequence is None:
@@ -63,7 +62,7 @@ def run(arguments: argparse.Namespace) -> None:
         }
     for folder in arguments.oxford:
         homographies[folder.name] = load_oxford_sequence(folder)
-    sequence = open_sequence(arguments.sequence) if arguments.sequence else None
+    sequence = open_and_tell(arguments.sequence) if arguments.sequence else None
     frontends = [parse_frontend(text, threads=arguments.threads) for text in arguments.frontends]
     results = run_benchmark(
         frontends,

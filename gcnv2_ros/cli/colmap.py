@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .common import check_folder
+from .common import check_folder, open_and_tell
 
 if TYPE_CHECKING:
     from ..features import Features
@@ -62,7 +62,6 @@ def run_colmap(arguments: argparse.Namespace) -> None:
     from ..camera import Camera
     from ..colmap import ColmapError, image_pairs, load_pycolmap, reconstruct, write_database
     from ..evaluation.frontends import parse_frontend
-    from ..sequences import open_sequence
 
     if arguments.every < 1:
         raise ColmapError(f"--every must be at least 1, got {arguments.every}")
@@ -71,7 +70,7 @@ def run_colmap(arguments: argparse.Namespace) -> None:
     check_folder(arguments.out)
     if not 0.0 < arguments.ratio <= 1.0:
         raise ColmapError(f"--ratio must be above 0 and at most 1, got {arguments.ratio}")
-    sequence = open_sequence(arguments.images)
+    sequence = open_and_tell(arguments.images)
     if arguments.camera == "unknown":
         camera = None
     else:

@@ -5,19 +5,31 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..errors import GCNv2Error
 from ..image_size import read_size
 
 if TYPE_CHECKING:
     from ..extraction import DecodeOptions, ExtractorOptions
+    from ..sequences import Sequence
 
 SEQUENCE_HELP = (
     "TUM, EuRoC, KITTI or picture folder, bag, video, or room:OPTIONS; options of its reader follow an @: "
     "clip@clock_offset=-0.011, or drive.mcap@image=/front/image,depth="
 )
+
+
+def open_and_tell(spec: str, **options: Any) -> Sequence:
+    """Open a sequence as `open_sequence` does, and tell on standard error what it lacks or leaves out."""
+    from ..sequences import open_sequence
+
+    sequence = open_sequence(spec, **options)
+    for note in getattr(sequence, "notes", ()):
+        print(f"{sequence.name}: {note}", file=sys.stderr)
+    return sequence
 
 
 def add_extractor_arguments(parser: argparse.ArgumentParser) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import GCNv2Error, MissingDependencyError
-from .common import SEQUENCE_HELP
+from .common import SEQUENCE_HELP, check_frames, open_and_tell, parse_size
 from .demo_page import write_page
 
 if TYPE_CHECKING:
@@ -40,9 +40,6 @@ def add_parsers(subparsers: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Render or read the frames, run the demonstration, write the page."""
-    from ..sequences import open_sequence
-    from .common import check_frames, parse_size
-
     try:
         from ..ros.demonstration import run_demonstration
     except ImportError as error:
@@ -51,7 +48,7 @@ def run(arguments: argparse.Namespace) -> None:
         ) from error
     check_frames(arguments.frames)
     width, height = parse_size(arguments.input_size)
-    sequence = open_sequence(arguments.sequence)
+    sequence = open_and_tell(arguments.sequence)
     frames = read_frames(sequence, arguments.frames)
     demonstration = run_demonstration(
         sequence,

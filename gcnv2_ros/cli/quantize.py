@@ -7,7 +7,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from .common import SEQUENCE_HELP, parse_size
+from .common import SEQUENCE_HELP, open_and_tell, parse_size
 
 
 def add_parsers(subparsers: Any) -> None:
@@ -40,7 +40,6 @@ def run(arguments: argparse.Namespace) -> None:
     from ..extraction.preprocess import InputGeometry, check_image, network_input
     from ..extraction.quantization import calibrate, calibration_path, save_calibration
     from ..files import check_file
-    from ..sequences import open_sequence
     from ..weights import load_weights
 
     weights = load_weights(arguments.weights, model=arguments.model)
@@ -54,7 +53,7 @@ def run(arguments: argparse.Namespace) -> None:
     size = parse_size(arguments.input_size)
     if min(size) < 1 or arguments.count < 1:
         raise ExtractionError("--input-size and --count must be positive")
-    sequence = open_sequence(arguments.images)
+    sequence = open_and_tell(arguments.images)
     stride = network_stride(arguments.model)
     batches = []
     for index in np.unique(np.linspace(0, len(sequence) - 1, arguments.count).round().astype(int)).tolist():

@@ -10,7 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import GCNv2Error, MissingDependencyError
-from .common import SEQUENCE_HELP, add_extractor_arguments, check_frames, decode_options, extractor_options
+from .common import (
+    SEQUENCE_HELP,
+    add_extractor_arguments,
+    check_frames,
+    decode_options,
+    extractor_options,
+    open_and_tell,
+)
 from .progress import progress_bars
 
 
@@ -51,14 +58,10 @@ def add_parsers(subparsers: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Replay, with a bar of progress, and say what became of the frames."""
-    from ..sequences import open_sequence
-
     if not (math.isfinite(arguments.rate) and arguments.rate >= 0):
         raise GCNv2Error(f"--rate must be 0 or more, got {arguments.rate}")
     check_frames(arguments.frames)
-    sequence = open_sequence(arguments.sequence)
-    for note in getattr(sequence, "notes", ()):
-        print(f"{sequence.name}: {note}", file=sys.stderr)
+    sequence = open_and_tell(arguments.sequence)
     if arguments.out is not None:
         _offline(arguments, sequence)
     else:

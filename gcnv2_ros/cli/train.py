@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import MissingDependencyError
+from .common import open_and_tell
 
 if TYPE_CHECKING:
     from ..training.config import TrainingConfig
@@ -153,7 +154,6 @@ def run_prepare(arguments: argparse.Namespace) -> None:
 
 def pair_sources(config: TrainingConfig) -> list[tuple[PairSource, float]]:
     """The pair sources that a configuration names."""
-    from ..sequences import open_sequence
     from ..training.geometric import GeometricPairs
     from ..training.pairs import HomographyPairs
     from ..training.pictures import TrainingDataError, load_pictures
@@ -167,7 +167,7 @@ def pair_sources(config: TrainingConfig) -> list[tuple[PairSource, float]]:
     if pictures:
         sources.append((HomographyPairs(pictures, config.warp, config.photometric, blobs), 1.0))
     for spec in data.sequences:
-        sequence = open_sequence(spec)
+        sequence = open_and_tell(spec)
         geometric = GeometricPairs(sequence, shi_tomasi_corners, config.photometric, blobs=blobs)
         # Without pictures the sequences are everything; among themselves they share evenly.
         total = data.sequence_share / (1 - data.sequence_share) if pictures else 1.0

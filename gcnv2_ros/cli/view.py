@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import GCNv2Error
-from .common import SEQUENCE_HELP, add_extractor_arguments, decode_options, extractor_options
+from .common import SEQUENCE_HELP, add_extractor_arguments, decode_options, extractor_options, open_and_tell
 
 
 class ViewArgumentError(GCNv2Error):
@@ -63,10 +63,9 @@ def view_sequence(arguments: argparse.Namespace) -> int:
     """Extract and show frame by frame; returns how many."""
     from ..depth import sample_depth
     from ..extraction import create_extractor
-    from ..sequences import open_sequence
     from ..visualisation import RerunView
 
-    sequence = open_sequence(arguments.sequence)
+    sequence = open_and_tell(arguments.sequence)
     indices = range(0, len(sequence), arguments.step)[: arguments.frames]
     with (
         RerunView(arguments.out) as view,

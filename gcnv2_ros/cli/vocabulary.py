@@ -9,13 +9,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .common import SEQUENCE_HELP, add_extractor_arguments, decode_options, extractor_options
+from .common import SEQUENCE_HELP, add_extractor_arguments, decode_options, extractor_options, open_and_tell
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
     from ..extraction import Extractor
+    from ..sequences import Sequence
 
 _SOURCE = f"what the words, or the frames to rank, are from: {SEQUENCE_HELP}"
 _FORMS = ".txt (DBoW2's text, as ORB-SLAM2 and 3 load it) or .bin (their forks' binary form), packed with .xz behind"
@@ -71,12 +72,13 @@ def run_train(arguments: argparse.Namespace) -> None:
     decode = decode_options(arguments)
     images: list[NDArray[np.uint8]] = []
     counts = dict.fromkeys(arguments.sources, 0)
+    sequences = {source: open_and_tell(source) for source in counts}
     for size in sizes:
         options = extractor_options(argparse.Namespace(**{**vars(arguments), "input_size": size}))
         with create_extractor(options, decode) as extractor:
             info = extractor.info
-            for source in counts:
-                described = [descriptors for _, descriptors in _described_frames(source, arguments.every, extractor)]
+            for source, sequence in sequences.items():
+                described = [descriptors for _, descriptors in _described_frames(sequence, arguments.every, extractor)]
                 images += described
                 counts[source] = len(described)
     total = sum(map(len, images))
@@ -142,6 +144,7 @@ def run_query(arguments: argparse.Namespace) -> None:
 
     if arguments.top < 1:
         raise VocabularyError(f"--top must be at least 1, got {arguments.top}")
+    sequence = open_and_tell(arguments.source)
     with create_extractor(extractor_options(arguments), decode_options(arguments)) as extractor:
         info = extractor.info
         vocabulary = load_vocabulary(arguments.vocabulary, model=info.model, weights_sha256=info.weights_sha256)
@@ -151,26 +154,24 @@ def run_query(arguments: argparse.Namespace) -> None:
         wanted = bag_of_words(vocabulary, _binary(extractor, gray))
         frames = [
             (index, bag_of_words(vocabulary, descriptors))
-            for index, descriptors in _described_frames(arguments.source, arguments.every, extractor)
+            for index, descriptors in _described_frames(sequence, arguments.every, extractor)
         ]
     scores = l1_scores(wanted, [bag for _, bag in frames])
     for position in np.argsort(-scores, kind="stable")[: arguments.top]:
         print(f"frame {frames[position][0]}: {scores[position]:.4f}")
 
 
-def _described_frames(source: str, every: int, extractor: Extractor) -> list[tuple[int, NDArray[np.uint8]]]:
+def _described_frames(sequence: Sequence, every: int, extractor: Extractor) -> list[tuple[int, NDArray[np.uint8]]]:
     """Index and descriptors of every `every`-th frame; progress goes to standard error."""
-    from ..sequences import open_sequence
     from ..vocabulary import VocabularyError
 
     if every < 1:
         raise VocabularyError(f"--every must be at least 1, got {every}")
-    sequence = open_sequence(source)
     described = []
     for index in range(0, len(sequence), every):
         described.append((index, _binary(extractor, sequence[index].gray)))
         if len(described) % _FRAMES_A_LINE == 0:
-            print(f"{source}: {len(described)} images", file=sys.stderr, flush=True)
+            print(f"{sequence.name}: {len(described)} images", file=sys.stderr, flush=True)
     return described
 
 
