@@ -188,7 +188,10 @@ def test_on_another_device_the_peers_run_on_the_processor(tmp_path: Path) -> Non
     ("arguments", "message"),
     [
         (["--engines", "openvino"], "RUNTIME:PRECISION"),
-        (["--rounds", "0"], "at least 1"),
+        (["--rounds", "0"], "--rounds must be 1 or more, got 0"),
+        (["--budgets", "500", "0"], "--budgets must be 1 or more, got 0"),
+        (["--node-frames", "0"], "--node-frames must be 1 or more, got 0"),
+        (["--threads", "-1"], "--threads must be 0, for the engine's own choice, or more, got -1"),
         (["--sizes", "320"], "WIDTHxHEIGHT"),
     ],
 )

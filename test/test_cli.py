@@ -194,6 +194,62 @@ def test_a_comparison_on_nothing_is_refused(capsys: pytest.CaptureFixture) -> No
     assert "give --pictures, --oxford or --sequence" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("option", ["--pairs", "--roll-pairs", "--tilt-pairs", "--budgets"])
+def test_a_comparison_on_no_pairs_is_refused(option: str, picture: Path, capsys: pytest.CaptureFixture) -> None:
+    assert main(["benchmark-features", "orb", "--pictures", str(picture.parent), option, "0"]) == 1
+    assert capsys.readouterr().err == f"gcnv2 benchmark-features: {option} must be 1 or more, got 0\n"
+
+
+# What would be done first is refused too, and would be named if it came first.
+MEASUREMENTS = {
+    "evaluate": ["evaluate", "orb", "--sequence", "nowhere"],
+    "benchmark-features": ["benchmark-features", "orb", "--sequence", "nowhere"],
+    "bench": ["bench", "--images", "nowhere"],
+    "demo": ["demo", "--sequence", "nowhere"],
+}
+
+
+@pytest.mark.parametrize("command", MEASUREMENTS)
+@pytest.mark.parametrize("below", ["", "/folder/out"])
+def test_results_that_could_not_be_written_are_refused_before_anything_is_measured(
+    command: str, below: str, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    if command == "demo":
+        pytest.importorskip("rclpy", reason="ROS 2 is not installed")
+    (tmp_path / "file").write_text("kept")
+    out = f"{tmp_path}/file{below}"
+    assert main([*MEASUREMENTS[command], "--out", out]) == 1
+    assert capsys.readouterr().err == (
+        f"gcnv2 {command}: {out} is to be a folder, and {tmp_path}/file is none; remove it or name another folder\n"
+    )
+    assert (tmp_path / "file").read_text() == "kept"
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_that_may_not_be_written_to_is_refused_before_anything_is_measured(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    tmp_path.chmod(0o500)
+    assert main([*MEASUREMENTS["evaluate"], "--out", str(tmp_path / "out")]) == 1
+    assert f"there is no permission to write to {tmp_path}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("library", ["matplotlib", "evo"])
+@pytest.mark.parametrize("command", ["evaluate", "benchmark-features", "bench"])
+def test_a_library_that_is_needed_in_the_end_is_missed_at_once(
+    command: str, library: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed")
+    monkeypatch.setitem(sys.modules, library, None)
+    assert main([*MEASUREMENTS[command], "--out", str(tmp_path / "out")]) == 1
+    needed = library == "matplotlib" or command == "evaluate"
+    assert (f"needs the Python library {library!r}; install it with: " in capsys.readouterr().err) == needed
+    assert list(tmp_path.iterdir()) == []
+    if (command, library) == ("evaluate", "evo"):
+        assert main([*MEASUREMENTS[command], "--no-odometry"]) == 1
+        assert "there is no sequence nowhere" in capsys.readouterr().err
+
+
 def test_options_of_a_sequence_are_taken_wherever_it_is_named(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     for index in range(3):
         cv2.imwrite(str(tmp_path / f"{index}.png"), np.full((48, 64), 40 * index, np.uint8))

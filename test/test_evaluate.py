@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from gcnv2_ros.cli.main import main
+from gcnv2_ros.errors import MissingDependencyError
 from gcnv2_ros.evaluation.benchmark import pose_difference
 from gcnv2_ros.evaluation.comparison import ComparisonOptions, compare, verdict
 from gcnv2_ros.evaluation.correspondence import true_positions
@@ -22,6 +23,7 @@ from gcnv2_ros.evaluation.frontends import parse_frontend
 from gcnv2_ros.evaluation.homography import EvaluationError
 from gcnv2_ros.evaluation.pose import score_measured_pairs
 from gcnv2_ros.evaluation.recording import record
+from gcnv2_ros.evaluation.trajectory import score_trajectory
 from gcnv2_ros.features import Features
 from gcnv2_ros.sequences import Frame, RoomOptions, Sequence, SyntheticRoom, open_sequence
 
@@ -128,6 +130,13 @@ def test_the_figures_are_those_of_evo_s_own_command_line(evaluated: Path) -> Non
     found = re.search(r"rmse\s+([\d.]+)", told)
     assert found is not None, told
     assert ours == pytest.approx(float(found[1]), abs=2e-6)
+
+
+def test_without_evo_a_trajectory_s_error_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "evo", None)
+    poses = np.tile(np.eye(4), (3, 1, 1))
+    with pytest.raises(MissingDependencyError, match="the error of a trajectory needs the Python library 'evo'"):
+        score_trajectory(np.arange(3), poses, poses)
 
 
 def test_the_report_stands_alone_and_names_the_reference(evaluated: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import GCNv2Error
-from .common import SEQUENCE_HELP, check_frames, open_and_tell
+from .common import SEQUENCE_HELP, check_positive, open_and_tell
 
 TOPIC_ROLES = ("image", "depth", "right", "camera_info", "right_camera_info", "ground_truth")
 
@@ -53,7 +53,7 @@ def run(arguments: argparse.Namespace) -> None:
     """Write the bag, with a line of progress, and say what is in it."""
     from ..sequences.bag_writer import write_bag
 
-    check_frames(arguments.frames)
+    check_positive(frames=arguments.frames)
     sequence = open_and_tell(arguments.sequence, **_topics(arguments.topic))
     counts = write_bag(
         sequence,

@@ -7,7 +7,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from .common import SEQUENCE_HELP, check_frames, open_and_tell, parse_size
+from ..errors import GCNv2Error
+from .common import SEQUENCE_HELP, check_charts, check_folder, check_positive, open_and_tell, parse_size
 
 _CUDA = (
     ("torch", "fp16"),
@@ -68,13 +69,15 @@ def run(arguments: argparse.Namespace) -> None:
     from ..benchmarking.node import against_forward, measure_node, node_conditions
     from ..benchmarking.report import markdown_report, plot_report
     from ..benchmarking.run import BenchOptions, run_bench
-    from ..extraction import ExtractionError
     from ..extraction.options import is_intel
     from ..files import atomic_write
 
-    if arguments.rounds < 1 or min(arguments.budgets) < 1:
-        raise ExtractionError("--rounds and --budgets must be at least 1")
-    check_frames(arguments.node_frames, "--node-frames")
+    check_positive(rounds=arguments.rounds, budgets=min(arguments.budgets), node_frames=arguments.node_frames)
+    if arguments.threads < 0:
+        raise GCNv2Error(f"--threads must be 0, for the engine's own choice, or more, got {arguments.threads}")
+    if arguments.out is not None:
+        check_folder(arguments.out)
+        check_charts()
     options = BenchOptions(
         models=tuple(arguments.models),
         sizes=tuple(parse_size(text) for text in arguments.sizes),

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import GCNv2Error
-from .common import SEQUENCE_HELP, open_and_tell
+from .common import SEQUENCE_HELP, check_charts, check_folder, check_positive, open_and_tell
 
 
 def add_parsers(subparsers: Any) -> None:
@@ -49,6 +49,15 @@ def run(arguments: argparse.Namespace) -> None:
 
     if arguments.pictures is None and not arguments.oxford and arguments.sequence is None:
         raise GCNv2Error("there is nothing to compare frontends on: give --pictures, --oxford or --sequence")
+    check_positive(
+        pairs=arguments.pairs,
+        roll_pairs=arguments.roll_pairs,
+        tilt_pairs=arguments.tilt_pairs,
+        budgets=min(arguments.budgets),
+    )
+    if arguments.out is not None:
+        check_folder(arguments.out)
+        check_charts()
     homographies = {}
     rolls, tilts = {}, {}
     if arguments.pictures is not None:

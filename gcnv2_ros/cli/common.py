@@ -81,16 +81,30 @@ def decode_options(arguments: argparse.Namespace) -> DecodeOptions:
     )
 
 
-def check_frames(count: int | None, name: str = "--frames") -> None:
-    """Refuse a number of frames below 1; None is all of them.
+def check_positive(**counts: int | None) -> None:
+    """Refuse counts below 1, given by the names of their options, ``roll_pairs`` for ``--roll-pairs``; None is all.
 
     Raises
     ------
     GCNv2Error
         With the option's name.
     """
-    if count is not None and count < 1:
-        raise GCNv2Error(f"{name} must be 1 or more, got {count}")
+    for name, count in counts.items():
+        if count is not None and count < 1:
+            raise GCNv2Error(f"--{name.replace('_', '-')} must be 1 or more, got {count}")
+
+
+def check_charts() -> None:
+    """Refuse to begin without matplotlib, which draws the charts once everything is measured.
+
+    Raises
+    ------
+    MissingDependencyError
+        If it is not installed.
+    """
+    from ..extraction.libraries import import_library
+
+    import_library("matplotlib", "the charts of the results", "pip install 'gcnv2-ros[evaluate]'")
 
 
 def check_folder(path: Path) -> None:

@@ -9,7 +9,7 @@ import platform
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .common import SEQUENCE_HELP, check_frames
+from .common import SEQUENCE_HELP, check_charts, check_folder, check_positive
 from .progress import progress_bars
 
 if TYPE_CHECKING:
@@ -50,23 +50,25 @@ def add_parsers(subparsers: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Evaluate sequence by sequence, print, write."""
-    from ..errors import GCNv2Error
     from ..evaluation.comparison import Comparison, ComparisonOptions, compare
     from ..evaluation.frontends import parse_frontend
     from ..evaluation.orbslam3 import check_orbslam3, with_orbslam3
     from ..evaluation.output import text_tables, write_outputs
+    from ..evaluation.trajectory import check_evo
     from ..sequences import open_sequence
 
-    if arguments.runs < 1 or arguments.max_keypoints < 1:
-        raise GCNv2Error("--runs and --max-keypoints must be 1 or more")
-    check_frames(arguments.frames)
+    check_positive(runs=arguments.runs, max_keypoints=arguments.max_keypoints, frames=arguments.frames)
+    check_folder(arguments.out)
+    check_charts()
+    if arguments.orbslam3 is not None or not arguments.no_odometry:
+        check_evo()
     frontends = [parse_frontend(text, threads=arguments.threads) for text in arguments.frontends]
     reference = parse_frontend(arguments.reference, threads=arguments.threads)
     if reference.label not in [frontend.label for frontend in frontends]:
         frontends.append(reference)
     if arguments.orbslam3 is not None:
         check_orbslam3(arguments.orbslam3)
-    # All of them are opened first: what cannot be read should not come out after hours.
+    # All of them are opened first, too: what cannot be read should not come out after hours.
     sequences = [open_sequence(text) for text in arguments.sequence]
     options = ComparisonOptions(
         max_keypoints=arguments.max_keypoints,

@@ -13,7 +13,7 @@ from ..errors import GCNv2Error, MissingDependencyError
 from .common import (
     SEQUENCE_HELP,
     add_extractor_arguments,
-    check_frames,
+    check_positive,
     decode_options,
     extractor_options,
     open_and_tell,
@@ -60,7 +60,7 @@ def run(arguments: argparse.Namespace) -> None:
     """Replay, with a bar of progress, and say what became of the frames."""
     if not (math.isfinite(arguments.rate) and arguments.rate >= 0):
         raise GCNv2Error(f"--rate must be 0 or more, got {arguments.rate}")
-    check_frames(arguments.frames)
+    check_positive(frames=arguments.frames)
     sequence = open_and_tell(arguments.sequence)
     if arguments.out is not None:
         _offline(arguments, sequence)

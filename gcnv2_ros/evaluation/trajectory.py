@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import MissingDependencyError
+from ..extraction.libraries import import_library
 from ..files import atomic_path
 
 RPE_FRAMES = 10
@@ -72,6 +72,17 @@ class TrajectoryScores:
         """The scores without the arrays, for JSON."""
         names = ("frames", "tracked", "losses", "ate", "rpe_translation", "rpe_rotation", "about_mean", "path_length")
         return {"tracked_share": self.tracked_share, **{name: getattr(self, name) for name in names}}
+
+
+def check_evo() -> None:
+    """Make sure that trajectories can be scored and written.
+
+    Raises
+    ------
+    MissingDependencyError
+        If evo is not installed.
+    """
+    import_library("evo", "the error of a trajectory", "pip install 'gcnv2-ros[evaluate]'")
 
 
 def score_trajectory(
@@ -162,6 +173,7 @@ def _evo_errors(
     stamps_ns: NDArray[np.int64], poses: NDArray[np.float64], truth: NDArray[np.float64]
 ) -> tuple[float, float | None, float | None, NDArray[np.float64], NDArray[np.float64]] | None:
     """ATE, RPE of both kinds, aligned positions and their errors; None where alignment is impossible."""
+    check_evo()
     from evo.core import metrics
     from evo.core.geometry import GeometryException
 
@@ -190,8 +202,7 @@ def _evo_errors(
 
 
 def _evo_trajectory(stamps_ns: NDArray[np.int64], poses: NDArray[np.float64]) -> Any:
-    try:
-        from evo.core.trajectory import PoseTrajectory3D
-    except ImportError as error:
-        raise MissingDependencyError("evo", "the error of a trajectory", "pip install 'gcnv2-ros[evaluate]'") from error
+    check_evo()
+    from evo.core.trajectory import PoseTrajectory3D
+
     return PoseTrajectory3D(poses_se3=list(poses), timestamps=stamps_ns / 1e9)
