@@ -53,7 +53,7 @@ def replay_to_bag(
     node
         Full name under which they are recorded; a slash before it may be missing.
     frames
-        At most so many; a recording is then copied up to the last message that belongs to them.
+        At most so many; of a recording with more, what comes after their last message is left out.
     progress
         Called with the number of frames done and their total.
     say
@@ -88,7 +88,7 @@ def replay_to_bag(
     if taken:
         raise SequenceError(f"{sequence.bag.path} holds {' and '.join(taken)} already; choose another node name")
     index_of = {stamp: index for index, stamp in enumerate(sequence.stamps_ns[:total])}
-    last = None if frames is None else sequence.recorded_until(total)
+    last = sequence.recorded_until(total) if total < len(sequence) else None
     undefined: set[str] = set()
     with new_bag(path, "mcap") as output:
         done = 0

@@ -82,6 +82,17 @@ def test_some_frames_of_a_recording_are_complete(tmp_path: Path, orb: Extractor)
     assert counts[TOPIC] == len(open_sequence(tmp_path / "out.mcap")) == 2
 
 
+def test_a_recording_with_no_more_than_the_frames_asked_for_is_copied_to_its_end(
+    tmp_path: Path, orb: Extractor
+) -> None:
+    write_bag(SyntheticRoom(ROOM), tmp_path / "room.mcap")
+    # The last frame ends with its image, and depth goes on.
+    sequence = open_sequence(tmp_path / "room.mcap", depth="", right="")
+    replay_to_bag(sequence, tmp_path / "out.mcap", orb, frames=3)
+    before, after = raw(tmp_path / "room.mcap"), raw(tmp_path / "out.mcap")
+    assert {topic: after[topic] for topic in before} == before
+
+
 def test_a_type_without_definition_is_left_out_by_name(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     """As rosbag2 records to sqlite3 up to Humble: there is neither a table of definitions nor one of the schema."""
     write_bag(SyntheticRoom(ROOM), tmp_path / "room.mcap")
