@@ -16,6 +16,7 @@ from gcnv2_ros.extraction import DecodeOptions, ExtractorOptions, create_extract
 from gcnv2_ros.features import Features
 from gcnv2_ros.geometry import invert_pose, transform_points
 from gcnv2_ros.odometry import Odometry, OdometryError, OdometryOptions, Trajectory, run_odometry
+from gcnv2_ros.odometry.pose import Pinhole, refine_pose
 from gcnv2_ros.sequences import SyntheticRoom
 from gcnv2_ros.sequences.room import RoomOptions
 from gcnv2_ros.vocabulary import train_vocabulary
@@ -179,6 +180,36 @@ def test_forgetting_keyframes_bounds_the_map_and_keeps_the_motion(exact: TrueFea
     assert len(odometry.keyframes) == 3
     np.testing.assert_allclose(result.pose, exact.truth(range(50))[49], atol=5e-3)
     assert len(odometry.points) < WALL_POINTS
+
+
+def test_a_slanted_plane_alone_holds_the_camera() -> None:
+    camera = Camera(640, 480, 500.0, 500.0, 319.5, 239.5)
+    rng = np.random.default_rng(0)
+    normal = np.array([0.0, np.sin(np.radians(60.0)), np.cos(np.radians(60.0))])
+    rays = camera.rays(rng.uniform((20, 20), (620, 460), (300, 2))).astype(np.float64)
+    rays = rays[rays @ normal > 0.2]
+    points = 2.0 * rays / (rays @ normal)[:, None]
+    descriptors = rng.integers(0, 256, (len(points), 32), dtype=np.uint8)
+    odometry = Odometry(camera)
+    for step in range(20):
+        # To the right, and each time back to the middle: too far for the prediction, so that RANSAC must find it.
+        place = np.array([0.3 * (step % 2), 0.0, 0.0])
+        local = points - place
+        uv = camera.project(local) + 0.3 * rng.standard_normal((len(points), 2))
+        features = Features(uv, np.ones(len(uv)), descriptors, (640, 480), depth=local[:, 2])
+        result = odometry.track(features, step * 100_000_000)
+        assert result.pose is not None
+        np.testing.assert_allclose(result.pose[:3, 3], place, atol=0.01)
+
+
+def test_points_too_few_to_hold_a_pose_give_none() -> None:
+    pinhole = Pinhole(2000.0, 2000.0, 319.5, 239.5, pixel_sigma=1.0, inverse_depth_sigma=0.01)
+    rng = np.random.default_rng(0)
+    found = []
+    for point in rng.uniform((-2.0, -1.5, 1.0), (2.0, 1.5, 5.0), (200, 1, 3)):
+        pixels = pinhole.project(point) + 0.5 * rng.standard_normal((1, 2))
+        found.append(refine_pose(np.eye(4), point, pixels, point[:, 2], pinhole))
+    assert any(pose is None for pose in found)
 
 
 def test_rays_stand_for_the_calibration(exact: TrueFeatures) -> None:

@@ -18,6 +18,9 @@ from .pose import Pinhole, agreeing, ransac_pose, refine_pose
 # After a pose is known roughly, points are looked for within this share of the search radius.
 NEAR_SHARE = 0.25
 
+# Fewer points leave a choice of poses; what is matched near one of them means nothing.
+_LEAST_AGREEING = 4
+
 
 @dataclass(frozen=True, eq=False)
 class Localisation:
@@ -95,7 +98,11 @@ class Localiser:
         if pose is None:
             return None
         agree = agreeing(pose, self._map.positions[points], observation.pixels[keypoints], self._pinhole)
+        if agree.sum() < _LEAST_AGREEING:
+            return None
         pose = self._refined(observation, pose, keypoints[agree], points[agree])
+        if pose is None:
+            return None
         near = NEAR_SHARE * self._options.search_radius
         keypoints, points = self._match_near(observation, candidates, pose, near)
         for _ in range(2):
@@ -103,6 +110,8 @@ class Localiser:
             if agree.sum() < self._options.min_inliers:
                 return None
             pose = self._refined(observation, pose, keypoints[agree], points[agree])
+            if pose is None:
+                return None
         return Localisation(invert_pose(pose), keypoints[agree], points[agree], len(points))
 
     def _match_near(
@@ -134,7 +143,7 @@ class Localiser:
         pose: NDArray[np.float64],
         keypoints: NDArray[np.intp],
         points: NDArray[np.intp],
-    ) -> NDArray[np.float64]:
+    ) -> NDArray[np.float64] | None:
         return refine_pose(
             pose,
             self._map.positions[points],

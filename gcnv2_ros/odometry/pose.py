@@ -70,7 +70,7 @@ class Pinhole:
 def ransac_pose(
     points: NDArray[np.float64], pixels: NDArray[np.float64], pinhole: Pinhole
 ) -> NDArray[np.float64] | None:
-    """A pose that many points agree with, by RANSAC over AP3P, which draws the same samples in every run.
+    """A pose that many points agree with: RANSAC over AP3P, which draws the same samples in every run, then SQPnP.
 
     Parameters
     ----------
@@ -86,12 +86,22 @@ def ransac_pose(
     """
     if len(points) < 4:
         return None
-    found, rotation, translation, inliers = cv2.solvePnPRansac(
+    found, _, _, inliers = cv2.solvePnPRansac(
         points, pixels, pinhole.matrix, None, iterationsCount=_RANSAC_ROUNDS,
         reprojectionError=_RANSAC_THRESHOLD * pinhole.pixel_sigma, confidence=_RANSAC_CONFIDENCE,
         flags=cv2.SOLVEPNP_AP3P,
     )  # fmt: skip
-    if not found or inliers is None or not (np.isfinite(rotation).all() and np.isfinite(translation).all()):
+    if not found or inliers is None:
+        return None
+    # The pose that came with the inliers is EPnP's, which is wrong half of the time where the points lie in a plane.
+    agreed = inliers.ravel()
+    try:
+        found, rotation, translation = cv2.solvePnP(
+            points[agreed], pixels[agreed], pinhole.matrix, None, flags=cv2.SOLVEPNP_SQPNP
+        )
+    except cv2.error:  # points in one line or in one place
+        return None
+    if not found or not (np.isfinite(rotation).all() and np.isfinite(translation).all()):
         return None
     pose = np.eye(4)
     pose[:3, :3] = cv2.Rodrigues(rotation)[0]
@@ -105,7 +115,7 @@ def refine_pose(
     pixels: NDArray[np.float64],
     depth: NDArray[np.float64],
     pinhole: Pinhole,
-) -> NDArray[np.float64]:
+) -> NDArray[np.float64] | None:
     """Minimise reprojection and inverse-depth errors under Huber's cost by Gauss-Newton.
 
     Parameters
@@ -119,8 +129,8 @@ def refine_pose(
 
     Returns
     -------
-    numpy.ndarray
-        float64 (4, 4).
+    numpy.ndarray or None
+        float64 (4, 4); None if the points do not hold the pose in all directions.
     """
     for _ in range(_ROUNDS):
         local = transform_points(pose, points)
@@ -147,7 +157,10 @@ def refine_pose(
         weights = np.concatenate([weight, weight, depth_weight])
         residuals = np.concatenate([residual[:, 0], residual[:, 1], depth_residual])
         normal = jacobian.T @ (jacobian * weights[:, None]) + 1e-9 * np.eye(6)
-        step = -np.linalg.solve(normal, jacobian.T @ (weights * residuals))
+        try:
+            step = -np.linalg.solve(normal, jacobian.T @ (weights * residuals))
+        except np.linalg.LinAlgError:
+            return None
         change = np.eye(4)
         change[:3, :3] = cv2.Rodrigues(step[3:])[0]
         change[:3, 3] = step[:3]
