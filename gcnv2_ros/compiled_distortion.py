@@ -15,9 +15,14 @@ from numpy.typing import NDArray
 from .compilation import compiled
 
 
-@compiled("void(UniTuple(float64, 12), float64, float64, int64, float64[:, ::1])")
+@compiled("void(UniTuple(float64, 12), float64, float64, float64, int64, float64[:, ::1])")
 def undistort(
-    coefficients: tuple[float, ...], limit: float, converged: float, iterations: int, points: NDArray[np.float64]
+    coefficients: tuple[float, ...],
+    limit: float,
+    converged: float,
+    accepted: float,
+    iterations: int,
+    points: NDArray[np.float64],
 ) -> None:
     """Distorted normalised coordinates to ideal ones, in place.
 
@@ -27,8 +32,9 @@ def undistort(
         k1 k2 p1 p2 k3 k4 k5 k6 s1 s2 s3 s4.
     limit
         Largest valid radius.
-    converged, iterations
-        Newton's method stops at a step no longer than the first along either axis, and gives up after so many steps.
+    converged, accepted, iterations
+        Newton's method stops at a step no longer than the first along either axis, taken from where the residual is no
+        larger than the second, and gives up after so many steps.
     points
         float64 (N, 2); NaN afterwards where there is no inverse within `limit`.
     """
@@ -60,7 +66,7 @@ def undistort(
             step_y = (xx * value_y - yx * value_x) / determinant
             x -= step_x
             y -= step_y
-            if max(abs(step_x), abs(step_y)) <= converged:
+            if max(abs(step_x), abs(step_y)) <= converged and max(abs(value_x), abs(value_y)) <= accepted:
                 if math.hypot(x, y) <= limit and determinant > 0.0:
                     points[index, 0], points[index, 1] = x, y
                 break

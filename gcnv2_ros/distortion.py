@@ -40,7 +40,8 @@ COEFFICIENT_COUNTS: dict[str, tuple[int, ...]] = {
 """Numbers of coefficients that each model takes; shorter lists are filled with zeros."""
 
 _MAX_ITERATIONS = 40
-# The error that a step of Newton's method leaves is about the square of the step.
+# The error that a step of Newton's method leaves is about the square of the step. Where the model is steep, next to a
+# pole of its denominator, steps are short far away from the solution too; the residual tells.
 _STEP_CONVERGED = 1e-7
 _RESIDUAL_ACCEPTED = 1e-8
 
@@ -97,7 +98,7 @@ def undistort(
     limit = valid_radius(model, coefficients)
     *terms, tau_x, tau_y = _padded(coefficients)
     if not (tau_x or tau_y) and (loops := compiled()) is not None:
-        loops.undistort(tuple(map(float, terms)), limit, _STEP_CONVERGED, _MAX_ITERATIONS, target)
+        loops.undistort(tuple(map(float, terms)), limit, _STEP_CONVERGED, _RESIDUAL_ACCEPTED, _MAX_ITERATIONS, target)
         return target
     target_x, target_y = np.ascontiguousarray(target.T)
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
@@ -114,6 +115,7 @@ def undistort(
             x -= step_x
             y -= step_y
             moving = np.maximum(np.abs(step_x), np.abs(step_y)) > _STEP_CONVERGED
+            moving |= np.maximum(np.abs(value_x), np.abs(value_y)) > _RESIDUAL_ACCEPTED
             if not moving.any():
                 break
         good = ~moving & (np.hypot(x, y) <= limit) & (determinant > 0)
@@ -196,7 +198,9 @@ def _undistort_equidistant(coefficients: tuple[float, ...], target: NDArray[np.f
             angle = angle - step
             if not np.any(np.abs(step) > _STEP_CONVERGED):
                 break
-        good = (np.abs(polynomial(angle) - radius) <= _RESIDUAL_ACCEPTED) & (angle <= limit) & (angle < math.pi / 2)
+        # A radius that the lens does not reach may be that of an angle beyond the fold, on either side of the axis.
+        good = (np.abs(polynomial(angle) - radius) <= _RESIDUAL_ACCEPTED) & (angle >= 0)
+        good &= (angle <= limit) & (angle < math.pi / 2)
         scale = np.divide(np.tan(angle), radius, out=np.ones_like(radius), where=radius > 1e-12)
     return np.where(good[:, None], target * scale[:, None], np.nan)
 

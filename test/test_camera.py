@@ -161,6 +161,35 @@ def test_a_fisheye_has_no_ray_from_ninety_degrees_on() -> None:
     assert np.isnan(rays[1]).all()
 
 
+def test_a_pixel_beyond_the_edge_of_a_fisheye_has_no_ray() -> None:
+    lens = (0.05, -0.01, 0.01, -0.005)
+    camera = Camera(640, 480, 200.0, 200.0, 319.5, 239.5, "equidistant", lens)
+    rows, columns = np.mgrid[0:480, 0:640]
+    radius = np.hypot(columns - 319.5, rows - 239.5) / 200.0
+    edge = np.polynomial.Polynomial([0, 1, 0, lens[0], 0, lens[1], 0, lens[2], 0, lens[3]])(np.pi / 2)
+    known = np.isfinite(camera.pixel_grid).all(axis=2)
+    assert not known[radius > edge].any()
+    assert known[radius < 0.999 * edge].all()
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_a_ray_projects_to_its_pixel_where_the_lens_model_has_a_pole(
+    compiled: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not compiled:
+        monkeypatch.setattr(distortion, "compiled", lambda: None)
+    elif distortion.compiled() is None:
+        pytest.skip("needs numba")
+    coefficients = (0.484, 0.005, 0.0, 0.0, -0.058, -0.102, -0.229, -0.112)
+    camera = Camera(640, 480, 300.0, 300.0, 320.0, 240.0, "rational_polynomial", coefficients)
+    uv = np.stack(np.meshgrid(np.arange(0, 640, 4), np.arange(0, 480, 4)), axis=-1).reshape(-1, 2)
+    ideal = camera.undistort(uv)
+    known = np.isfinite(ideal).all(axis=1)
+    assert known.mean() > 0.9
+    back = camera.project(np.column_stack([ideal[known], np.ones(known.sum())]))
+    np.testing.assert_allclose(back, uv[known], atol=1e-5)
+
+
 @settings(deadline=None)
 @given(camera=any_camera, uv=pixels, width=st.integers(40, 1500), height=st.integers(40, 1500))
 def test_scaling_keeps_what_a_pixel_shows(camera: Camera, uv: tuple[float, float], width: int, height: int) -> None:

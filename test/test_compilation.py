@@ -19,7 +19,7 @@ from gcnv2_ros.compilation import import_compiled
 
 compiled = import_compiled("gcnv2_ros.compiled_distortion")
 points = np.array([[0.1, -0.2]])
-compiled.undistort((0.0,) * 12, 10.0, 1e-12, 20, points)
+compiled.undistort((0.0,) * 12, 10.0, 1e-12, 1e-12, 20, points)
 np.testing.assert_allclose(points, [[0.1, -0.2]], atol=1e-9)
 """
 
