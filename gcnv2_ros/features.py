@@ -130,6 +130,11 @@ class Features:
     def __len__(self) -> int:
         return len(self.uv)
 
+    @property
+    def kind(self) -> tuple[Metric, int]:
+        """Metric and number of columns of the descriptors: only those of one kind can be compared."""
+        return self.metric, self.descriptors.shape[1]
+
     def select(self, index: ArrayLike) -> Features:
         """The features at `index`: a boolean mask (N,), or integer positions in ascending order."""
         picked = {name: getattr(self, name)[index] for name in ("uv", "descriptors", *_PER_KEYPOINT)}

@@ -150,7 +150,7 @@ def match_stereo(
 
 
 def _check_pair(left: Features, right: Features, focal: float, baseline: float) -> None:
-    if left.metric != right.metric or left.descriptors.shape[1] != right.descriptors.shape[1]:
+    if left.kind != right.kind:
         raise StereoError(
             f"the left features have {left.metric} descriptors of {left.descriptors.shape[1]} columns and the right "
             f"ones {right.metric} descriptors of {right.descriptors.shape[1]}: both must be of one extractor"

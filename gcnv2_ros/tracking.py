@@ -282,4 +282,4 @@ def _expected_velocity(velocity: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _kind(features: Features) -> tuple[Metric, int, tuple[int, int]]:
-    return features.metric, features.descriptors.shape[1], features.image_size
+    return (*features.kind, features.image_size)

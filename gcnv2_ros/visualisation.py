@@ -128,13 +128,14 @@ class RerunView:
         Returns
         -------
         int
-            Number of matches with the frame before: mutual nearest neighbours that pass a ratio test of 0.9.
+            Number of matches with the frame before: mutual nearest neighbours that pass a ratio test of 0.9. None where
+            its descriptors are of another kind.
         """
         rerun = self._rerun
         colours = _by_rank(len(features))
         self._log("world/camera/view/keypoints", rerun.Points2D(features.uv, radii=2.0, colors=colours))
         strips: NDArray[np.float32] = np.zeros((0, 2, 2), np.float32)
-        if self._previous is not None and self._previous.metric == features.metric:
+        if self._previous is not None and self._previous.kind == features.kind:
             matches = match(self._previous, features, ratio=_RATIO)
             strips = np.stack((self._previous.uv[matches.index_a], features.uv[matches.index_b]), axis=1)
         self._log("world/camera/view/matches", rerun.LineStrips2D(strips, radii=0.5, colors=(80, 220, 80)))

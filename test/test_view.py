@@ -152,7 +152,7 @@ def test_a_missing_rerun_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
         RerunView(tmp_path / "x.rrd")
 
 
-def test_a_live_view_shows_what_is_published(tmp_path: Path) -> None:
+def test_a_live_view_shows_what_is_published_and_goes_on_after_what_it_cannot_show(tmp_path: Path) -> None:
     pytest.importorskip("rerun", reason="needs rerun-sdk")
     pytest.importorskip("rclpy", reason="needs ROS 2")
     import threading
@@ -178,6 +178,7 @@ def test_a_live_view_shows_what_is_published(tmp_path: Path) -> None:
         node.create_publisher(Odometry, "/front/odometry", 5),
     ]
     found = features(20)
+    wider = Features(found.uv, found.response, np.zeros((20, 61), np.uint8), found.image_size, depth=found.depth)
     rays = np.column_stack((found.uv / 100, np.ones(20))).astype(np.float32)
 
     def publish() -> None:
@@ -186,7 +187,9 @@ def test_a_live_view_shows_what_is_published(tmp_path: Path) -> None:
             image = ros_helpers.gray_message(np.full((80, 100), 90, np.uint8), stamp=(5 + count, 0))
             odometry = Odometry(header=image.header)
             odometry.pose.pose.position.x = float(count)
-            for publisher, message in zip(publishers, (image, encode_features(found, image.header, rays), odometry)):
+            odometry.pose.pose.orientation.w = float(count % 2)
+            shown = encode_features((wider, found)[count % 2], image.header, rays)
+            for publisher, message in zip(publishers, (image, shown, odometry)):
                 publisher.publish(message)
             count += 1
             time.sleep(0.1)

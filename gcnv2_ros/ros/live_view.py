@@ -13,7 +13,7 @@ from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 from sensor_msgs.msg import Image, PointCloud2
 
-from ..geometry import pose_from_quaternion
+from ..geometry import GeometryError, pose_from_quaternion
 from ..messages.pixels import ImageError
 from ..ros_names import full_node_name
 from ..visualisation import RerunView
@@ -22,6 +22,7 @@ from .images import image_to_bgr
 from .qos import volatile_qos
 
 _WAIT = 0.1
+_THROTTLE_SECONDS = 5.0
 
 
 class LiveView(Node):
@@ -49,7 +50,7 @@ class LiveView(Node):
         try:
             picture = image_to_bgr(message)
         except ImageError as error:
-            self.get_logger().warning(str(error), throttle_duration_sec=5.0)
+            self.get_logger().warning(str(error), throttle_duration_sec=_THROTTLE_SECONDS)
             return
         self._at(message)
         self._view.show_image(picture)
@@ -58,7 +59,7 @@ class LiveView(Node):
         try:
             received = decode_features(message)
         except FeaturesMessageError as error:
-            self.get_logger().warning(str(error), throttle_duration_sec=5.0)
+            self.get_logger().warning(str(error), throttle_duration_sec=_THROTTLE_SECONDS)
             return
         self._at(message)
         self._view.show_features(received.features, received.rays)
@@ -66,13 +67,18 @@ class LiveView(Node):
 
     def _on_odometry(self, message: Odometry) -> None:
         position, orientation = message.pose.pose.position, message.pose.pose.orientation
-        self._at(message)
-        self._view.show_pose(
-            pose_from_quaternion(
+        try:
+            pose = pose_from_quaternion(
                 np.array((position.x, position.y, position.z)),
                 np.array((orientation.x, orientation.y, orientation.z, orientation.w)),
             )
-        )
+        except GeometryError as error:
+            self.get_logger().warning(
+                f"an odometry message is not shown: {error}", throttle_duration_sec=_THROTTLE_SECONDS
+            )
+            return
+        self._at(message)
+        self._view.show_pose(pose)
 
     def _at(self, message: Image | PointCloud2 | Odometry) -> None:
         stamp = message.header.stamp
