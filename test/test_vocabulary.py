@@ -328,3 +328,26 @@ def test_the_command_names_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureF
     arguments = ["vocab", "train", "room", "--every", "0", "--model", "orb", "--out", str(tmp_path / "words.txt")]
     assert main(arguments) == 1
     assert "--every must be at least 1, got 0" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--branching", "1"], "the branching factor must be from 2 to 20, got 1"),
+        (["--depth", "11"], "the depth must be from 1 to 10, got 11"),
+        (["--input-size", "320x240,640"], "a size is written as WIDTHxHEIGHT"),
+        (["--out", "{folder}/words.txt/words.txt"], "cannot write the vocabulary"),
+        (["--out", "{folder}/folder.txt"], "is a folder"),
+        (["{folder}"], "corpus.json does not name the packages"),
+    ],
+)
+def test_training_says_what_is_wrong_before_the_first_picture(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str], sentence: str
+) -> None:
+    (tmp_path / "words.txt").write_text("a file")
+    (tmp_path / "folder.txt").mkdir()
+    (tmp_path / "corpus.json").write_text("{}")
+    # The source is missing too: that is what would be told if the work had begun.
+    arguments = ["vocab", "train", "--model", "orb", "--out", str(tmp_path / "new.txt"), str(tmp_path / "missing")]
+    assert main([*arguments, *(option.format(folder=tmp_path) for option in options)]) == 1
+    assert sentence in capsys.readouterr().err

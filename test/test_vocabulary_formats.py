@@ -160,6 +160,8 @@ def replaced(line: int, old: str, new: str) -> Callable[[], str]:
         (replaced(1, "2 2 0 0", "2 6 0 0"), r"line 3: node 2 .* depth below L - 4 = 2"),
         (replaced(2, "0 0 7", "1 0 7"), r"line 2: the parent must be one of the nodes before, 0 to 0, got '1'"),
         (replaced(4, "1 1 7", "-1 1 7"), r"line 4: the parent"),
+        (replaced(4, "1 1 7", f"{'9' * 5000} 1 7"), r"line 4: the parent .*got '9+\.\.\.'"),
+        (replaced(1, "2 2 0 0", f"{'2' * 5000} 2 0 0"), r"line 1: a vocabulary begins with four numbers"),
         (replaced(3, "0 1 7", "0 2 7"), r"line 3: the leaf flag must be 0 or 1, got '2'"),
         (replaced(3, "0 1 7", "0 0 7"), r"line 3: node 2 has the leaf flag 0, but no node has it for a parent"),
         (replaced(2, "0 0 7", "0 1 7"), r"line 2: node 1 has the leaf flag 1, but another node has it"),

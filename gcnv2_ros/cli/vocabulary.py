@@ -62,25 +62,28 @@ def add_parsers(subparsers: Any) -> None:
 def run_train(arguments: argparse.Namespace) -> None:
     """Extract at each size, train, write the vocabulary and its description."""
     from ..extraction import create_extractor
-    from ..files import check_file, sha256_of
+    from ..files import sha256_of
     from ..vocabulary import VocabularyDescription, save_description, save_vocabulary, train_vocabulary
-    from ..vocabulary.storage import check_name
+    from ..vocabulary.storage import check_target
+    from ..vocabulary.train import check_shape
 
-    check_name(arguments.out)
-    check_file(arguments.out)
+    # All that can be wrong is told before hours of work.
+    check_target(arguments.out)
+    check_shape(arguments.branching, arguments.depth)
     sizes = arguments.input_size.split(",")
+    extractors = [extractor_options(argparse.Namespace(**{**vars(arguments), "input_size": size})) for size in sizes]
     decode = decode_options(arguments)
+    described = {source: _described_source(source) for source in arguments.sources}
     images: list[NDArray[np.uint8]] = []
     counts = dict.fromkeys(arguments.sources, 0)
     sequences = {source: open_and_tell(source) for source in counts}
-    for size in sizes:
-        options = extractor_options(argparse.Namespace(**{**vars(arguments), "input_size": size}))
+    for options in extractors:
         with create_extractor(options, decode) as extractor:
             info = extractor.info
             for source, sequence in sequences.items():
-                described = [descriptors for _, descriptors in _described_frames(sequence, arguments.every, extractor)]
-                images += described
-                counts[source] = len(described)
+                found = [descriptors for _, descriptors in _described_frames(sequence, arguments.every, extractor)]
+                images += found
+                counts[source] = len(found)
     total = sum(map(len, images))
     print(f"training on {total} descriptors of {len(images)} images", file=sys.stderr, flush=True)
     vocabulary = train_vocabulary(images, branching=arguments.branching, depth=arguments.depth, seed=arguments.seed)
@@ -93,7 +96,7 @@ def run_train(arguments: argparse.Namespace) -> None:
         max_keypoints=decode.max_keypoints,
         images=len(images),
         descriptors=total,
-        sources=tuple(_described_source(source, count) for source, count in counts.items()),
+        sources=tuple({**described[source], "images": count} for source, count in counts.items()),
         branching=arguments.branching,
         depth=arguments.depth,
         seed=arguments.seed,
@@ -103,13 +106,13 @@ def run_train(arguments: argparse.Namespace) -> None:
     print(f"{arguments.out}: {len(vocabulary)} words, k = {vocabulary.branching}, L = {vocabulary.depth}")
 
 
-def _described_source(source: str, images: int) -> dict[str, Any]:
+def _described_source(source: str) -> dict[str, Any]:
     """What the vocabulary's description says of a source, whose options do not belong to its name."""
     from ..sequences import split_options
     from ..vocabulary.description import terms_of
 
     path, _ = split_options(source)
-    return {"source": Path(path).name, "images": images, "terms": terms_of(path)}
+    return {"source": Path(path).name, "terms": terms_of(path)}
 
 
 def run_convert(arguments: argparse.Namespace) -> None:
@@ -117,9 +120,9 @@ def run_convert(arguments: argparse.Namespace) -> None:
     from ..files import sha256_of
     from ..vocabulary import load_description, load_vocabulary, save_description, save_vocabulary
     from ..vocabulary.description import description_path
-    from ..vocabulary.storage import check_name, vocabulary_path
+    from ..vocabulary.storage import check_target, vocabulary_path
 
-    check_name(arguments.target)
+    check_target(arguments.target)
     source = vocabulary_path(arguments.source, model=arguments.model)
     description = load_description(source)
     vocabulary = load_vocabulary(source)

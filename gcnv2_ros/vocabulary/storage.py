@@ -4,10 +4,11 @@
 from __future__ import annotations
 
 import lzma
+import tempfile
 from pathlib import Path
 from typing import IO
 
-from ..files import atomic_path
+from ..files import atomic_path, check_file
 from .binary_format import is_binary, read_binary, write_binary
 from .description import check_weights, load_description, shipped_vocabulary
 from .text_format import read_text, write_text
@@ -98,7 +99,7 @@ def save_vocabulary(vocabulary: Vocabulary, path: str | Path) -> None:
     VocabularyError
         If the name asks for none of them, or the file cannot be written.
     """
-    check_name(path)
+    check_target(path)
     name = Path(path).name
     try:
         with atomic_path(path) as temporary:
@@ -110,13 +111,21 @@ def save_vocabulary(vocabulary: Vocabulary, path: str | Path) -> None:
         raise VocabularyError(f"cannot write the vocabulary {path}: {error.strerror or error}") from error
 
 
-def check_name(path: str | Path) -> None:
-    """Refuse a name that asks for no form of vocabulary, before the work that would be lost.
+def check_target(path: str | Path) -> None:
+    """Refuse a file that no vocabulary can be written to, before the work that would be lost.
 
     Raises
     ------
     VocabularyError
-        With the endings that there are.
+        If its name asks for no form of vocabulary, or nothing can be written there.
     """
-    if not Path(path).name.endswith(_SUFFIXES):
+    target = Path(path)
+    if not target.name.endswith(_SUFFIXES):
         raise VocabularyError(f"a vocabulary file ends in {', '.join(_SUFFIXES)}; got {path}")
+    try:
+        check_file(target)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=target.parent):
+            pass
+    except OSError as error:
+        raise VocabularyError(f"cannot write the vocabulary {path}: {error.strerror or error}") from error

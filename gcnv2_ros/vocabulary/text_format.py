@@ -22,6 +22,8 @@ _BYTE_OF = {str(value).encode(): value for value in range(256)}
 _FLAGS = (b"0", b"1")
 _LARGEST_WEIGHT = float(np.finfo(np.float32).max)
 _BLOCK = 4096
+# More are no number of a node; int() refuses thousands of them with an error of its own.
+_MOST_DIGITS = 18
 
 
 def read_text(lines: Iterable[bytes], path: str | Path) -> Vocabulary:
@@ -55,7 +57,7 @@ def read_text(lines: Iterable[bytes], path: str | Path) -> Vocabulary:
                 f"found {len(tokens)}; the file may be cut off"
             )
         above, flag, weight = tokens[0], tokens[1], tokens[-1]
-        if not above.isdigit() or int(above) >= len(parent):
+        if not _is_number(above) or int(above) >= len(parent):
             raise VocabularyError(
                 f"{where}: the parent must be one of the nodes before, 0 to {len(parent) - 1}, got {_shown(above)}"
             )
@@ -151,7 +153,7 @@ def _weight(token: bytes, where: str) -> float:
 def _header(row: tuple[int, list[bytes]], path: str | Path) -> list[int]:
     number, tokens = row
     where = f"{path}, line {number}"
-    if len(tokens) != 4 or not all(token.isdigit() for token in tokens):
+    if len(tokens) != 4 or not all(map(_is_number, tokens)):
         raise VocabularyError(
             f"{where}: a vocabulary begins with four numbers, 'k L scoring weighting' (such as '10 6 0 0'), "
             f"got {_shown(b' '.join(tokens))}"
@@ -162,6 +164,10 @@ def _header(row: tuple[int, list[bytes]], path: str | Path) -> list[int]:
     except VocabularyError as error:
         raise VocabularyError(f"{where}: {error}") from error
     return values
+
+
+def _is_number(token: bytes) -> bool:
+    return token.isdigit() and len(token) <= _MOST_DIGITS
 
 
 def _shown(token: bytes) -> str:

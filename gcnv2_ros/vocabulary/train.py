@@ -50,10 +50,7 @@ def train_vocabulary(
     VocabularyError
         If an argument is out of its range, or fewer than two images have descriptors.
     """
-    if not 2 <= branching <= MAX_BRANCHING:
-        raise VocabularyError(f"the branching factor must be from 2 to {MAX_BRANCHING}, got {branching}")
-    if not 1 <= depth <= MAX_DEPTH:
-        raise VocabularyError(f"the depth must be from 1 to {MAX_DEPTH}, got {depth}")
+    check_shape(branching, depth)
     for descriptors in images:
         check_descriptors(descriptors)
     counts = [len(descriptors) for descriptors in images]
@@ -72,6 +69,20 @@ def train_vocabulary(
     words = images_with > 0
     weights[words] = np.log(len(counts) / images_with[words])
     return Vocabulary(branching, depth, parent, centres, weights)
+
+
+def check_shape(branching: int, depth: int) -> None:
+    """Refuse a tree that `train_vocabulary` does not make.
+
+    Raises
+    ------
+    VocabularyError
+        With the argument that is out of its range.
+    """
+    if not 2 <= branching <= MAX_BRANCHING:
+        raise VocabularyError(f"the branching factor must be from 2 to {MAX_BRANCHING}, got {branching}")
+    if not 1 <= depth <= MAX_DEPTH:
+        raise VocabularyError(f"the depth must be from 1 to {MAX_DEPTH}, got {depth}")
 
 
 def k_majority(
