@@ -94,7 +94,7 @@ def match_descriptors(
     Returns
     -------
     Matches
-        Among equally near descriptors the first is the nearest.
+        Among equally near descriptors the first is the nearest. A float descriptor that is not finite matches none.
 
     Raises
     ------
@@ -109,8 +109,7 @@ def match_descriptors(
         raise MatchingError(f"descriptors must be (N, D) and (M, D), got {a.shape} and {b.shape}")
     if len(a) == 0 or len(b) == 0:
         return Matches(np.zeros(0, np.intp), np.zeros(0, np.intp), np.zeros(0, np.float32))
-    vectors_a, vectors_b = _vectors(a, metric), _vectors(b, metric)
-    squares_a, squares_b = (np.einsum("nd,nd->n", vectors, vectors) for vectors in (vectors_a, vectors_b))
+    (vectors_a, squares_a), (vectors_b, squares_b) = _vectors(a, metric), _vectors(b, metric)
 
     nearest = np.empty(len(a), np.intp)
     distance = np.empty(len(a), np.float32)
@@ -137,7 +136,7 @@ def match_descriptors(
             second[block] = squared.min(axis=1)
     distance, second = _from_squared(distance, metric), _from_squared(second, metric)
 
-    passed = np.ones(len(a), bool)
+    passed = np.isfinite(distance)
     if mutual:
         passed &= nearest_to_b[nearest] == np.arange(len(a))
     if ratio is not None:
@@ -163,7 +162,7 @@ def match_pairs(
     Parameters
     ----------
     a, b
-        uint8 (N, 32) and (M, 32) packed bits for ``hamming``; float (N, D) and (M, D) for ``l2``.
+        As `match_descriptors`.
     index_a, index_b
         intp (P,), the pairs as positions in `a` and `b`, in any order, each once.
     metric, ratio, max_distance
@@ -175,10 +174,11 @@ def match_pairs(
         Among equally near descriptors the first is the nearest.
     """
     distance = _pair_distances(a, b, index_a, index_b, metric)
+    able = np.isfinite(distance)
     if max_distance is not None:
         # A second nearest farther than this lets every nearest within the limit pass the ratio test.
-        able = distance <= max_distance / (ratio or 1.0)
-        index_a, index_b, distance = index_a[able], index_b[able], distance[able]
+        able &= distance <= max_distance / (ratio or 1.0)
+    index_a, index_b, distance = index_a[able], index_b[able], distance[able]
     by_a = np.lexsort((index_b, distance, index_a))
     is_nearest = _starts(index_a[by_a])
     best = by_a[is_nearest]
@@ -262,7 +262,8 @@ def _pair_distances(
     if metric == "hamming":
         bits = count_bits(as_words(a)[index_a] ^ as_words(b)[index_b])
         return np.asarray(bits.sum(axis=1, dtype=np.uint16), np.float32)
-    return np.asarray(np.linalg.norm(a[index_a] - b[index_b], axis=1), np.float32)
+    with np.errstate(invalid="ignore", over="ignore"):
+        return np.asarray(np.linalg.norm(a[index_a] - b[index_b], axis=1), np.float32)
 
 
 def _starts(values: NDArray[np.intp]) -> NDArray[np.bool_]:
@@ -270,17 +271,26 @@ def _starts(values: NDArray[np.intp]) -> NDArray[np.bool_]:
     return np.append(True, values[1:] != values[:-1])[: len(values)]
 
 
-def _vectors(descriptors: NDArray, metric: Metric) -> NDArray[np.float32]:
-    """Descriptors as float32 vectors.
+def _vectors(descriptors: NDArray, metric: Metric) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Descriptors as float32 vectors, and their squared lengths.
 
     Bits become -1 and 1: the squared Euclidean distance is then four times the number of differing bits, and all
-    arithmetic on so small integers is exact. A matrix product finds them faster than counting bits does.
+    arithmetic on so small integers is exact. A matrix product finds them faster than counting bits does. What is not
+    finite becomes a vector that is infinitely far from all others.
     """
     if metric == "hamming":
-        return unpack_descriptors(descriptors).astype(np.float32) * np.float32(2.0) - np.float32(1.0)
-    if metric == "l2":
-        return np.ascontiguousarray(descriptors, dtype=np.float32)
-    raise MatchingError(f"metric must be 'hamming' or 'l2', got {metric!r}")
+        vectors = unpack_descriptors(descriptors).astype(np.float32) * np.float32(2.0) - np.float32(1.0)
+    elif metric == "l2":
+        vectors = np.ascontiguousarray(descriptors, dtype=np.float32)
+    else:
+        raise MatchingError(f"metric must be 'hamming' or 'l2', got {metric!r}")
+    with np.errstate(invalid="ignore", over="ignore"):
+        squares = np.einsum("nd,nd->n", vectors, vectors)
+    finite = np.isfinite(squares)
+    if not finite.all():
+        # A NaN would be the nearest of all to NumPy's argmin.
+        vectors, squares = np.where(finite[:, None], vectors, np.float32(0.0)), np.where(finite, squares, np.inf)
+    return vectors, squares
 
 
 def _from_squared(squared: NDArray[np.float32], metric: Metric) -> NDArray[np.float32]:

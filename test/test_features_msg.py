@@ -279,6 +279,16 @@ def test_positions_that_are_nowhere_are_refused(value: float) -> None:
         decode_features(message)
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_float_descriptors_that_are_near_nothing_are_refused(value: float) -> None:
+    features = random_features(3, metric="l2", width=8)
+    descriptors = features.descriptors.copy()
+    descriptors[1, 7] = value
+    message = encode_features(features.with_arrays(descriptors=descriptors), header())
+    with pytest.raises(FeaturesMessageError, match="descriptors with values that are NaN or infinite"):
+        decode_features(message)
+
+
 @pytest.mark.parametrize("point_step", [2**31, 2**32 - 1])
 def test_points_larger_than_numpy_can_hold_are_refused_even_if_there_are_none(point_step: int) -> None:
     message = encode_features(random_features(0), header())

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
 from gcnv2_ros.features import Features
+from gcnv2_ros.hamming import nearest_of_many
 from gcnv2_ros.matching import MatchingError, match, match_descriptors, match_near, match_pairs
 
 # Two bytes of few values: many equal descriptors and equal distances.
@@ -142,12 +143,17 @@ def test_matches_lie_within_the_radius_and_points_without_a_place_have_none(seed
 
 
 @settings(max_examples=40)
-@given(st.integers(0, 10_000), st.sampled_from([None, 0.8, 1.0]), st.sampled_from([None, 40.0]))
+@given(
+    st.integers(0, 10_000),
+    st.sampled_from([None, 0.8, 1.0]),
+    st.sampled_from([None, 40.0]),
+    st.sampled_from([4, 32, 61]),
+)
 def test_matches_among_given_pairs_are_those_of_brute_force(
-    seed: int, ratio: float | None, max_distance: float | None
+    seed: int, ratio: float | None, max_distance: float | None, width: int
 ) -> None:
     rng = np.random.default_rng(seed)
-    a, b = rng.integers(0, 3, (12, 32), dtype=np.uint8), rng.integers(0, 3, (15, 32), dtype=np.uint8)
+    a, b = rng.integers(0, 3, (12, width), dtype=np.uint8), rng.integers(0, 3, (15, width), dtype=np.uint8)
     allowed = rng.random((12, 15)) < 0.4
     distances = np.where(allowed, hamming(a, b), np.inf)
     # What a descriptor is not paired with is infinitely far, and no match.
@@ -159,3 +165,30 @@ def test_matches_among_given_pairs_are_those_of_brute_force(
     pairs = rng.permutation(np.argwhere(allowed))
     matches = match_pairs(a, b, pairs[:, 0], pairs[:, 1], ratio=ratio, max_distance=max_distance)
     assert list(zip(matches.index_a.tolist(), matches.index_b.tolist(), matches.distance.tolist())) == expected
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 10_000), st.sampled_from([1, 1023, 1024, 3000]), st.sampled_from([4, 32, 61]))
+def test_the_nearest_of_many_are_those_of_brute_force(seed: int, count: int, width: int) -> None:
+    rng = np.random.default_rng(seed)
+    few, many = rng.integers(0, 3, (7, width), dtype=np.uint8), rng.integers(0, 3, (count, width), dtype=np.uint8)
+    found, bits = nearest_of_many(few, many)
+    expected = hamming(few, many)
+    np.testing.assert_array_equal(found, expected.argmin(axis=1))
+    np.testing.assert_array_equal(bits, expected.min(axis=1))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_float_descriptor_that_is_not_finite_matches_none(value: float) -> None:
+    rng = np.random.default_rng(0)
+    a = rng.standard_normal((20, 16)).astype(np.float32)
+    broken = a.copy()
+    broken[3, 5] = value
+    others = [*range(3), *range(4, 20)]
+    for first, second in ((a, broken), (broken, a), (broken, broken)):
+        for mutual in (False, True):
+            matches = match_descriptors(first, second, metric="l2", mutual=mutual, ratio=0.9)
+            assert matches.index_a.tolist() == matches.index_b.tolist() == others
+        pairs = np.arange(20)
+        assert match_pairs(first, second, pairs, pairs, metric="l2").index_a.tolist() == others
+    assert len(match_descriptors(a, broken[3:4], metric="l2")) == 0

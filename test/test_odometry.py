@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import tracemalloc
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from gcnv2_ros.odometry import Odometry, OdometryError, OdometryOptions, Traject
 from gcnv2_ros.odometry.pose import Pinhole, refine_pose
 from gcnv2_ros.sequences import SyntheticRoom
 from gcnv2_ros.sequences.room import RoomOptions
-from gcnv2_ros.vocabulary import train_vocabulary
+from gcnv2_ros.vocabulary import Scoring, VocabularyError, train_vocabulary
 
 WALL_POINTS = 1500
 
@@ -251,6 +252,50 @@ def test_float_descriptors_serve_as_well(exact: TrueFeatures) -> None:
     indices = range(12)
     trajectory = run_odometry(((exact.stamp(index), at(index)) for index in indices), exact.camera)
     np.testing.assert_allclose(trajectory.poses, exact.truth(indices), atol=2e-3)
+
+
+@pytest.mark.parametrize("width", [4, 61, 64])
+def test_binary_descriptors_of_any_width_serve_and_close_no_loops(exact: TrueFeatures, width: int) -> None:
+    table = np.random.default_rng(0).integers(0, 256, (WALL_POINTS, width), dtype=np.uint8)
+    number = {row.tobytes(): index for index, row in enumerate(exact.descriptors)}
+    vocabulary = train_vocabulary([exact.at(0).descriptors, exact.at(1).descriptors], branching=4, depth=2)
+    odometry = Odometry(exact.camera, OdometryOptions(ratio=1.0, max_hamming_distance=2), vocabulary=vocabulary)
+    for index in range(12):
+        features = exact.at(index)
+        rows = [number[row.tobytes()] for row in features.descriptors]
+        result = odometry.track(features.with_arrays(descriptors=table[rows]), exact.stamp(index))
+    assert result.pose is not None
+    np.testing.assert_allclose(result.pose, exact.truth(range(12))[11], atol=2e-3)
+
+
+def test_a_lost_camera_does_not_take_memory_for_every_bit_of_the_map(exact: TrueFeatures) -> None:
+    camera = Camera(640, 480, 500.0, 500.0, 319.5, 239.5)
+    rng = np.random.default_rng(0)
+
+    def seen(count: int) -> Features:
+        descriptors = rng.integers(0, 256, (count, 32), dtype=np.uint8)
+        uv = rng.uniform((0, 0), (639, 479), (count, 2))
+        return Features(uv, np.ones(count), descriptors, (640, 480), depth=np.full(count, 2.0))
+
+    odometry = Odometry(camera)
+    known = seen(40_000)
+    odometry.track(known, 1)
+    odometry.track(Features.empty((640, 480)), 2)
+    strange = seen(500)
+    tracemalloc.start()
+    try:
+        assert not odometry.track(strange, 3).tracked
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    # As float32, the bits alone are 256 * 4 bytes a point.
+    assert peak < 256 * 4 * len(known)
+
+
+def test_a_vocabulary_for_other_scores_is_refused_at_once(exact: TrueFeatures) -> None:
+    vocabulary = train_vocabulary([exact.at(0).descriptors, exact.at(1).descriptors], branching=4, depth=2)
+    with pytest.raises(VocabularyError, match="L2_NORM"):
+        Odometry(exact.camera, vocabulary=replace(vocabulary, scoring=Scoring.L2_NORM))
 
 
 def test_orb_in_the_rendered_room_is_tracked_to_two_centimetres() -> None:

@@ -18,6 +18,7 @@ from ..camera import Camera
 from ..features import Features
 from ..geometry import invert_pose
 from ..vocabulary import Vocabulary
+from ..vocabulary.query import check_scoring
 from .bundle import adjust, require_gtsam
 from .keyframes import Keyframe, KeyframeMap, Observation
 from .localisation import Localisation, Localiser
@@ -43,19 +44,23 @@ class Odometry:
     options
         The settings.
     vocabulary
-        Of binary descriptors. With it, loops are closed, and a lost camera's keyframes are ranked by their words;
-        without it there are no loops, and keyframes are ranked by matching descriptors.
+        Of 256-bit descriptors. With it, loops are closed, and a lost camera's keyframes are ranked by their words;
+        without it, and with other descriptors, there are no loops, and keyframes are ranked by matching descriptors.
 
     Raises
     ------
     MissingDependencyError
         If gtsam is not installed.
+    VocabularyError
+        If the vocabulary asks for another score than L1.
     """
 
     def __init__(
         self, camera: Camera, options: OdometryOptions | None = None, *, vocabulary: Vocabulary | None = None
     ) -> None:
         require_gtsam()
+        if vocabulary is not None:
+            check_scoring(vocabulary)
         self.options = options = options or OdometryOptions()
         self._camera = camera
         self._vocabulary = vocabulary
@@ -150,12 +155,11 @@ class Odometry:
         return Observation(features, pixels, depth)
 
     def _check_descriptors(self, features: Features) -> None:
-        first = self.keyframes[0].observation.features
-        width, expected = features.descriptors.shape[1], first.descriptors.shape[1]
-        if (features.metric, width) != (first.metric, expected):
+        expected = self._map.keyframes[0].observation.features.kind
+        if features.kind != expected:
             raise OdometryError(
-                f"the descriptors are {width} columns compared by {features.metric}, "
-                f"those of the frames before {expected} compared by {first.metric}"
+                f"the descriptors are {features.kind[1]} columns compared by {features.kind[0]}, "
+                f"those of the frames before {expected[1]} compared by {expected[0]}"
             )
 
     def _start(self, observation: Observation, stamp_ns: int) -> TrackResult:

@@ -4,19 +4,24 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
-from ..features import Features
+from ..features import DESCRIPTOR_BYTES, Features
+from ..hamming import nearest_of_many
 from ..matching import match_descriptors
 from ..vocabulary import BagOfWords, Vocabulary, bag_of_words, l1_scores
 from .keyframes import Keyframe, KeyframeMap
+
+DESCRIPTORS_WITH_WORDS = ("hamming", DESCRIPTOR_BYTES)
+"""`Features.kind` of the descriptors that vocabularies are made of."""
 
 # Without a vocabulary the strongest keypoints alone are compared with the points of the whole map.
 _VOTERS = 200
 
 
 def words_of(vocabulary: Vocabulary | None, features: Features) -> BagOfWords | None:
-    """The words of an image; None without a vocabulary, and of float descriptors, which have no words."""
-    if vocabulary is None or features.metric != "hamming":
+    """The words of an image; None without a vocabulary, and of other descriptors than it is made of."""
+    if vocabulary is None or features.kind != DESCRIPTORS_WITH_WORDS:
         return None
     # Descriptors of two images are compared under a node of the first level: a tenth of all pairs, nearly all matches.
     return bag_of_words(vocabulary, np.asarray(features.descriptors, np.uint8), levels_up=vocabulary.depth - 1)
@@ -38,11 +43,17 @@ def likely_keyframes(
         scores = l1_scores(words, bags)
         order = np.argsort(-scores, kind="stable")[:count]
         return [world.keyframes[index] for index in order if scores[index] > 0]
+    return world.neighbours(_nearest_points(world, features, max_distance), count)
+
+
+def _nearest_points(world: KeyframeMap, features: Features, max_distance: float | None) -> NDArray[np.intp]:
+    """Numbers of the map's points that are the nearest to one of the strongest features, ascending, each once."""
+    strongest = features.descriptors[:_VOTERS]
+    if features.metric == "hamming":
+        # Matching would unpack every bit of the whole map.
+        points, bits = nearest_of_many(np.asarray(strongest, np.uint8), world.descriptors)
+        return np.unique(points if max_distance is None else points[bits <= max_distance])
     matches = match_descriptors(
-        features.descriptors[:_VOTERS],
-        world.descriptors,
-        metric=features.metric,
-        mutual=False,
-        max_distance=max_distance,
+        strongest, world.descriptors, metric=features.metric, mutual=False, max_distance=max_distance
     )
-    return world.neighbours(np.unique(matches.index_b), count)
+    return np.unique(matches.index_b)

@@ -24,7 +24,8 @@ class TrackResult:
     matches
         Points of the map that were matched with keypoints.
     inliers
-        Those that agree with the pose.
+        Those that agree with the pose. Of a keyframe all points that it sees once it is in the map: those that agree
+        after the refinement, and the new ones that it has made; of the first one there are none yet.
     keyframe
         Whether the frame became a keyframe.
     loop

@@ -168,7 +168,8 @@ def decode_features(message: PointCloud2, *, image_size: tuple[int, int] = (0, 0
     ------
     FeaturesMessageError
         If a field is missing, has the wrong type or count, or lies outside of its point, if the data are shorter
-        than the message's sizes say, if a position is not finite, or if the responses are not in descending order.
+        than the message's sizes say, if a position or a float descriptor is not finite, or if the responses are not in
+        descending order.
     """
     points = _structured_points(message)
     names = points.dtype.names or ()
@@ -183,6 +184,8 @@ def decode_features(message: PointCloud2, *, image_size: tuple[int, int] = (0, 0
     uv = np.stack([scalar("u", 0.0), scalar("v", 0.0)], axis=1)
     if not np.isfinite(uv).all():
         raise FeaturesMessageError("the features message has keypoints whose position (u, v) is NaN or infinite")
+    if metric == "l2" and not np.isfinite(descriptors).all():
+        raise FeaturesMessageError("the features message has descriptors with values that are NaN or infinite")
     optional = {name: scalar(name, 0.0) for name in OPTIONAL_ARRAYS if name in names}
     try:
         features = Features(

@@ -38,6 +38,20 @@ class BagOfWords:
         return len(self.words)
 
 
+def check_scoring(vocabulary: Vocabulary) -> None:
+    """Refuse a vocabulary that was made for scores that are not computed here.
+
+    Raises
+    ------
+    VocabularyError
+        With the scoring that it asks for.
+    """
+    if vocabulary.scoring is not Scoring.L1_NORM:
+        raise VocabularyError(
+            f"the vocabulary asks for the scoring {vocabulary.scoring.name}; only {Scoring.L1_NORM.name} is computed"
+        )
+
+
 def bag_of_words(vocabulary: Vocabulary, descriptors: NDArray[np.uint8], *, levels_up: int = LEVELS_UP) -> BagOfWords:
     """Describe an image by its words. Words of weight 0 are left out, of the direct index too.
 
@@ -55,10 +69,7 @@ def bag_of_words(vocabulary: Vocabulary, descriptors: NDArray[np.uint8], *, leve
     VocabularyError
         If the vocabulary asks for another score, or as `Vocabulary.look_up`.
     """
-    if vocabulary.scoring is not Scoring.L1_NORM:
-        raise VocabularyError(
-            f"the vocabulary asks for the scoring {vocabulary.scoring.name}; only {Scoring.L1_NORM.name} is computed"
-        )
+    check_scoring(vocabulary)
     found, nodes = vocabulary.look_up(descriptors, levels_up=levels_up)
     counted = np.flatnonzero(vocabulary.weights[vocabulary.node_of_word[found]] > 0)
     words, occurrences = np.unique(found[counted], return_counts=True)
