@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,7 @@ from gcnv2_ros.geometry import pose_from_quaternion
 from gcnv2_ros.ros.features_msg import encode_features
 from gcnv2_ros.ros.odometry_node import ODOMETRY_PARAMETERS, camera_of_rays
 from gcnv2_ros.ros.parameter_spec import ParameterSpec
+from gcnv2_ros.vocabulary import Scoring, save_vocabulary, train_vocabulary
 
 NAME = "/gcnv2_odometry"
 CAMERA = Camera(640, 480, 500.0, 510.0, 310.0, 250.0, "plumb_bob", (0.1, -0.05, 0.001, -0.001, 0.0))
@@ -36,28 +38,39 @@ STEP = 0.01
 _RNG = np.random.default_rng(0)
 POINTS = _RNG.uniform((-1.0, -0.7, 2.0), (1.0, 0.7, 3.0), (300, 3))
 DESCRIPTORS = _RNG.integers(0, 256, (300, 32), dtype=np.uint8)
+NONE = slice(0, 0)
 
 
-def message_at(step: int, *, with_rays: bool = True, empty: bool = False) -> PointCloud2:
+def message_at(
+    step: int,
+    *,
+    with_rays: bool = True,
+    keypoints: slice | np.ndarray = slice(None),
+    descriptors: np.ndarray = DESCRIPTORS,
+    late_ns: int = 0,
+) -> PointCloud2:
     """Features of a camera that moves `STEP` metres to the right with each step, one step a tenth of a second."""
     local = POINTS - (STEP * step, 0.0, 0.0)
     features = Features(
-        CAMERA.project(local), np.ones(len(local)), DESCRIPTORS, (CAMERA.width, CAMERA.height), depth=local[:, 2]
-    )
-    if empty:
-        features = features.select(slice(0, 0))
+        CAMERA.project(local),
+        np.ones(len(local)),
+        descriptors,
+        (CAMERA.width, CAMERA.height),
+        "hamming" if descriptors.dtype == np.uint8 else "l2",
+        depth=local[:, 2],
+    ).select(keypoints)
     header = Header(frame_id="camera_optical")
-    header.stamp.sec, header.stamp.nanosec = 10 + step // 10, (step % 10) * 100_000_000
+    header.stamp.sec, header.stamp.nanosec = divmod(10_000_000_000 + step * 100_000_000 - late_ns, 1_000_000_000)
     return encode_features(features, header, CAMERA.rays(features.uv) if with_rays else None)
 
 
 class OdometryProcess:
-    """``gcnv2_odometry`` as a process."""
+    """``gcnv2_odometry`` as a process, with parameters, or remappings such as ``__ns:=/name``."""
 
     def __init__(self, log: Path, *parameters: str) -> None:
         command = [sys.executable, "-m", "gcnv2_ros.ros.odometry_node", "--ros-args"]
         for parameter in parameters:
-            command += ["-p", parameter]
+            command += ["-r" if parameter.startswith("__") else "-p", parameter]
         environment = {**os.environ, "RCUTILS_LOGGING_USE_STDOUT": "1", "RCUTILS_LOGGING_BUFFERED_STREAM": "0"}
         environment["PYTHONPATH"] = os.pathsep.join([str(REPOSITORY), *filter(None, [os.environ.get("PYTHONPATH")])])
         self._log = log
@@ -128,7 +141,7 @@ def test_features_give_odometry_path_and_map_points(node: OdometryProcess, probe
     # Subscriptions match in both directions a moment after they are seen; messages without rays do not start the map.
     probe.comes_true(lambda: False, 1.0)
     features.publish(message_at(0, with_rays=False))
-    features.publish(message_at(1, empty=True))
+    features.publish(message_at(1, keypoints=NONE))
     for step in range(2, 12):
         features.publish(message_at(step))
     probe.wait_for(lambda: len(odometry) == 10 and paths and clouds, "ten poses, a path and points")
@@ -156,7 +169,7 @@ def test_a_loss_is_a_gap_and_a_jump_back_in_time_a_new_start(node: OdometryProce
     odometry = probe.collect(OdometryMessage, f"{NAME}/odometry")
     features = probe.publisher(PointCloud2, "/features")
     probe.comes_true(lambda: False, 1.0)
-    features.publish(message_at(20, empty=True))
+    features.publish(message_at(20, keypoints=NONE))
     features.publish(message_at(21))
     probe.wait_for(lambda: odometry, "the pose after the loss")
     assert odometry[0].header.stamp.sec == 12
@@ -167,12 +180,95 @@ def test_a_loss_is_a_gap_and_a_jump_back_in_time_a_new_start(node: OdometryProce
     assert "time went back" in node.log
 
 
+def test_a_message_that_comes_late_is_dropped_and_the_map_stays(node: OdometryProcess, probe: Probe) -> None:
+    odometry = probe.collect(OdometryMessage, f"{NAME}/odometry")
+    features = probe.publisher(PointCloud2, "/features")
+    probe.comes_true(lambda: False, 1.0)
+    for message in (
+        message_at(26),
+        message_at(27),
+        message_at(26, late_ns=1_000_000),
+        message_at(27),
+        message_at(28),
+    ):
+        features.publish(message)
+    probe.wait_for(lambda: len(odometry) == 3, "the poses of what comes in its turn")
+    assert [message.header.stamp.nanosec for message in odometry] == [600_000_000, 700_000_000, 800_000_000]
+    first, last = pose_of(odometry[0]), pose_of(odometry[-1])
+    np.testing.assert_allclose(last[:3, 3] - first[:3, 3], (0.0, -2 * STEP, 0.0), atol=1e-3)
+    assert "101 ms before that of the latest one" in node.log
+    assert "does the driver stamp its images?" in node.log
+
+
+def test_descriptors_of_another_kind_are_a_new_start(node: OdometryProcess, probe: Probe) -> None:
+    odometry = probe.collect(OdometryMessage, f"{NAME}/odometry")
+    features = probe.publisher(PointCloud2, "/features")
+    probe.comes_true(lambda: False, 1.0)
+    floats = np.random.default_rng(1).standard_normal((300, 16)).astype(np.float32)
+    for step in (32, 33):
+        features.publish(message_at(step, descriptors=floats))
+    probe.wait_for(lambda: len(odometry) == 2, "the poses of the new start")
+    np.testing.assert_allclose(pose_of(odometry[0])[:3, 3], 0.0, atol=1e-9)
+    np.testing.assert_allclose(pose_of(odometry[1])[:3, 3], (0.0, -STEP, 0.0), atol=1e-3)
+    assert "the descriptors are 16 columns compared by l2, before 32 compared by hamming" in node.log
+
+
+def test_a_start_says_what_it_waits_for_and_covariances_what_is_known(tmp_path: Path, probe: Probe) -> None:
+    words = tmp_path / "words.txt"
+    save_vocabulary(train_vocabulary([DESCRIPTORS[:150], DESCRIPTORS[150:]], branching=4, depth=2), words)
+    wide = np.random.default_rng(1).integers(0, 256, (300, 64), dtype=np.uint8)
+    log = tmp_path / "log.txt"
+    node = OdometryProcess(
+        log, "queue:=all", "position_sigma:=0.5", "rotation_sigma:=0.1", f"vocabulary:={words}", "__ns:=/second"
+    )
+    try:
+        odometry = probe.collect(OdometryMessage, "/second/gcnv2_odometry/odometry")
+        features = probe.publisher(PointCloud2, "/second/features")
+        column = np.flatnonzero(np.abs(CAMERA.project(POINTS)[:, 0] - 310) < 15)
+        for keypoints, words_of_log in (
+            (slice(0, 5), "of 5 features 5 have viewing rays"),
+            (column, "the features with viewing rays lie within"),
+        ):
+            probe.wait_for(
+                lambda text=words_of_log: text in node.log,
+                words_of_log,
+                meanwhile=lambda chosen=keypoints: features.publish(message_at(0, keypoints=chosen)),
+            )
+        assert not odometry
+        for step in range(1, 4):
+            features.publish(message_at(step, descriptors=wide))
+        probe.wait_for(lambda: len(odometry) == 3, "the poses")
+        assert node.log.count("no loops are closed: the vocabulary is for binary descriptors of 32 bytes") == 1
+        pose = np.reshape(odometry[1].pose.covariance, (6, 6))
+        np.testing.assert_allclose(pose, np.diag([0.25] * 3 + [0.01] * 3))
+        # Nothing has measured the velocity of the first frame; afterwards it is the difference of two poses.
+        unknown, known = (np.reshape(message.twist.covariance, (6, 6)) for message in odometry[:2])
+        np.testing.assert_allclose(unknown, 1e6 * np.eye(6))
+        np.testing.assert_allclose(known, 2 * pose / 0.1**2, rtol=1e-6)
+        node.process.send_signal(signal.SIGINT)
+        assert node.process.wait(TIMEOUT) == 0, node.log
+    finally:
+        node.process.kill()
+        node.process.wait()
+    assert "Traceback" not in node.log, node.log
+
+
+def test_a_vocabulary_for_other_scores_ends_the_node_with_a_sentence(tmp_path: Path) -> None:
+    words = tmp_path / "words.txt"
+    vocabulary = train_vocabulary([DESCRIPTORS[:150], DESCRIPTORS[150:]], branching=4, depth=2)
+    save_vocabulary(replace(vocabulary, scoring=Scoring.L2_NORM), words)
+    node = OdometryProcess(tmp_path / "log.txt", f"vocabulary:={words}")
+    assert node.process.wait(TIMEOUT) == 1
+    assert "asks for the scoring L2_NORM" in node.log
+    assert "Traceback" not in node.log
+
+
 def test_transforms_are_published_as_the_poses(node: OdometryProcess, probe: Probe) -> None:
     messages = pytest.importorskip("tf2_msgs.msg", reason="tf2_msgs is not installed")
     transforms = probe.collect(messages.TFMessage, "/tf")
     features = probe.publisher(PointCloud2, "/features")
     probe.comes_true(lambda: False, 1.0)
-    features.publish(message_at(30))
+    features.publish(message_at(40))
     probe.wait_for(lambda: transforms, "a transform")
     (transform,) = transforms[0].transforms
     assert (transform.header.frame_id, transform.child_frame_id) == ("world", "camera_optical")
@@ -209,3 +305,16 @@ def test_the_camera_follows_from_rays() -> None:
     uv = np.random.default_rng(0).uniform(0, 479, (50, 2))
     fitted = camera_of_rays(uv, pinhole.rays(uv))
     np.testing.assert_allclose((fitted.fx, fitted.fy, fitted.cx, fitted.cy), (500, 510, 310, 250), rtol=1e-4)
+
+
+@pytest.mark.parametrize("angle", [120.0, 150.0, 180.0])
+def test_rays_near_ninety_degrees_do_not_decide_the_focal_lengths_alone(angle: float) -> None:
+    focal = 320 / np.radians(angle / 2)
+    fisheye = Camera(640, 480, focal, focal, 319.5, 239.5, "equidistant")
+    uv = np.random.default_rng(0).uniform((0, 0), (639, 479), (800, 2)).astype(np.float32)
+    rays = fisheye.rays(uv)
+    known = np.isfinite(rays).all(axis=1)
+    fitted = camera_of_rays(uv[known], rays[known])
+    assert 0.6 * focal < min(fitted.fx, fitted.fy)
+    assert max(fitted.fx, fitted.fy) < 1.1 * focal
+    np.testing.assert_allclose((fitted.cx, fitted.cy), (319.5, 239.5), atol=5)

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..camera import Camera
-from ..features import Features
+from ..features import Features, Metric
 from ..geometry import invert_pose
 from ..vocabulary import Vocabulary
 from ..vocabulary.query import check_scoring
@@ -83,6 +83,11 @@ class Odometry:
         return tuple(self._map.keyframes)
 
     @property
+    def descriptor_kind(self) -> tuple[Metric, int] | None:
+        """`Features.kind` of the map, which further frames must have; None before the first keyframe."""
+        return self._map.keyframes[0].observation.features.kind if self._map.keyframes else None
+
+    @property
     def motion(self) -> tuple[NDArray[np.float64], float] | None:
         """The latest motion, float64 (4, 4), the latest frame in the optical frame of the one before, and its seconds.
 
@@ -122,10 +127,10 @@ class Odometry:
         if self._stamp_ns is not None and stamp_ns <= self._stamp_ns:
             raise OdometryError(f"the frame at {stamp_ns} ns does not come after the one at {self._stamp_ns} ns")
         observation = self._observe(features, rays)
+        self._check_descriptors(features)
         if not self._map.keyframes:
             self._stamp_ns = stamp_ns
             return self._start(observation, stamp_ns)
-        self._check_descriptors(features)
         latest, seconds = self._latest, (stamp_ns - (self._stamp_ns or 0)) * 1e-9
         self._stamp_ns = stamp_ns
         found = None
@@ -155,8 +160,8 @@ class Odometry:
         return Observation(features, pixels, depth)
 
     def _check_descriptors(self, features: Features) -> None:
-        expected = self._map.keyframes[0].observation.features.kind
-        if features.kind != expected:
+        expected = self.descriptor_kind
+        if expected is not None and features.kind != expected:
             raise OdometryError(
                 f"the descriptors are {features.kind[1]} columns compared by {features.kind[0]}, "
                 f"those of the frames before {expected[1]} compared by {expected[0]}"

@@ -25,8 +25,10 @@ from std_msgs.msg import Header
 
 from ..camera import Camera
 from ..errors import GCNv2Error
+from ..features import DESCRIPTOR_BYTES
 from ..geometry import transform_points
 from ..odometry import Odometry, OdometryOptions, TrackResult
+from ..odometry.recognition import DESCRIPTORS_WITH_WORDS
 from ..vocabulary import Vocabulary, load_vocabulary, shipped_vocabularies
 from .features_msg import FeaturesMessageError, ReceivedFeatures, decode_features
 from .parameter_spec import ParameterSpec
@@ -43,7 +45,13 @@ NODE_NAME = "gcnv2_odometry"
 _DEFAULTS = OdometryOptions()
 _RELIABILITY = ("best_effort", "reliable")
 _THROTTLE_SECONDS = 5.0
+# The focal lengths follow from so many keypoints that are so many pixels apart in both directions.
 _MINIMUM_RAYS = 8
+_MINIMUM_SPREAD = 30.0
+# A message that is late by more does not come late: time has jumped.
+_LATE_NS = 1_000_000_000
+# Of a velocity that nothing has measured, (m/s)^2 and (rad/s)^2.
+_UNKNOWN_VARIANCE = 1e6
 
 # Axes of the first optical frame (x right, y down, z forward) as a body's (x forward, y left, z up; REP 103).
 _BODY_FROM_OPTICAL = np.array(
@@ -77,6 +85,20 @@ ODOMETRY_PARAMETERS: tuple[ParameterSpec, ...] = (
         "none",
         "none, gcnv2_tiny or gcnv2 (that of the shipped weights; default: gcnv2_tiny), or a file: closes loops, finds "
         "places after a loss.",
+    ),
+    ParameterSpec(
+        "position_sigma",
+        0.02,
+        "Standard deviation of a position in metres that the covariances state; it is not estimated.",
+        minimum=1e-6,
+        maximum=1000.0,
+    ),
+    ParameterSpec(
+        "rotation_sigma",
+        0.01,
+        "Standard deviation of a rotation in radians that the covariances state; it is not estimated.",
+        minimum=1e-6,
+        maximum=10.0,
     ),
     ParameterSpec(
         "min_inliers",
@@ -157,10 +179,11 @@ class OdometryNode(Node):
         values = _declared(self)
         self._odom_frame = str(values["odom_frame"])
         self._path_length = int(values["path_length"])
+        self._pose_variance = np.repeat([values["position_sigma"], values["rotation_sigma"]], 3) ** 2
         self._options = OdometryOptions(**{name: values[name] for name in _OPTION_NAMES})
         self._vocabulary = _vocabulary(str(values["vocabulary"]))
-        # Made from the first message with rays; now only to fail early if something is missing.
-        Odometry(Camera(2, 2, 1.0, 1.0, 0.5, 0.5), self._options)
+        # Made from the first message with rays; now only to fail early if something is missing or wrong.
+        Odometry(Camera(2, 2, 1.0, 1.0, 0.5, 0.5), self._options, vocabulary=self._vocabulary)
         self._odometry: Odometry | None = None
         self._latest: TrackResult | None = None
         self._path: list[PoseStamped] = []
@@ -179,27 +202,72 @@ class OdometryNode(Node):
     def _on_features(self, message: PointCloud2) -> None:
         try:
             received = decode_features(message)
-            if self._latest is not None and received.stamp_ns < self._latest.stamp_ns:
-                self.get_logger().warning("time went back: the odometry starts anew")
-                self._odometry, self._latest = None, None
-                self._path.clear()
-            self._odometry = self._odometry or self._begin(received)
-            if self._odometry is not None:
-                self._track(self._odometry, received)
+            if self._goes_on(received):
+                self._odometry = self._odometry or self._begin(received)
+                if self._odometry is not None:
+                    self._track(self._odometry, received)
         except GCNv2Error as error:
             self.get_logger().error(f"a features message is dropped: {error}", throttle_duration_sec=_THROTTLE_SECONDS)
 
-    def _begin(self, received: ReceivedFeatures) -> Odometry | None:
-        """The odometry for the camera that the rays tell; None if they do not."""
-        known = np.asarray(np.isfinite(received.rays).all(axis=1))
-        if known.sum() >= _MINIMUM_RAYS:
-            camera = camera_of_rays(received.features.uv[known], received.rays[known])
-            return Odometry(camera, self._options, vocabulary=self._vocabulary)
-        if len(known) and not known.any():
+    def _goes_on(self, received: ReceivedFeatures) -> bool:
+        """Whether to track the message; what no longer goes with the map has it forgotten."""
+        late = -1 if self._latest is None else self._latest.stamp_ns - received.stamp_ns
+        if late == 0:
             self.get_logger().warning(
-                "the features have no viewing rays: the frontend has no calibration (camera_info)",
+                f"a features message is dropped: its stamp, {received.stamp_ns * 1e-9:.3f} s, is that of the latest "
+                "one; does the driver stamp its images?",
                 throttle_duration_sec=_THROTTLE_SECONDS,
             )
+            return False
+        if 0 < late <= _LATE_NS:
+            self.get_logger().warning(
+                f"a features message is dropped: its stamp is {late * 1e-6:.0f} ms before that of the latest one",
+                throttle_duration_sec=_THROTTLE_SECONDS,
+            )
+            return False
+        if late > 0:
+            self._start_anew(f"time went back by {late * 1e-9:.1f} s")
+        before = None if self._odometry is None else self._odometry.descriptor_kind
+        (metric, width), count = received.features.kind, len(received.features)
+        if count and before is not None and before != (metric, width):
+            self._start_anew(
+                f"the descriptors are {width} columns compared by {metric}, before {before[1]} compared by {before[0]}"
+            )
+        return True
+
+    def _start_anew(self, reason: str) -> None:
+        self.get_logger().warning(f"{reason}: the odometry starts anew")
+        self._odometry, self._latest = None, None
+        self._path.clear()
+
+    def _begin(self, received: ReceivedFeatures) -> Odometry | None:
+        """The odometry for the camera that the rays tell; None if they do not."""
+        features = received.features
+        known = np.asarray(np.isfinite(received.rays).all(axis=1))
+        uv, rays = features.uv[known], received.rays[known]
+        spread = np.ptp(uv, axis=0) if len(uv) else np.zeros(2)
+        if len(known) and not len(uv):
+            missing = "the features have no viewing rays: the frontend has no calibration (camera_info)"
+        elif len(uv) < _MINIMUM_RAYS:
+            missing = (
+                f"the odometry waits to start: of {len(known)} features {len(uv)} have viewing rays, and the focal "
+                f"lengths follow from {_MINIMUM_RAYS} or more"
+            )
+        elif spread.min() < _MINIMUM_SPREAD:
+            missing = (
+                f"the odometry waits to start: the features with viewing rays lie within {spread[0]:.0f} x "
+                f"{spread[1]:.0f} pixels, and the focal lengths follow from {_MINIMUM_SPREAD:.0f} or more each way"
+            )
+        else:
+            if self._vocabulary is not None and features.kind != DESCRIPTORS_WITH_WORDS:
+                metric, width = features.kind
+                self.get_logger().warning(
+                    f"no loops are closed: the vocabulary is for binary descriptors of {DESCRIPTOR_BYTES} bytes, those "
+                    f"of the features are {width} columns compared by {metric}; set vocabulary to none, or the "
+                    "frontend's model to one with such descriptors"
+                )
+            return Odometry(camera_of_rays(uv, rays), self._options, vocabulary=self._vocabulary)
+        self.get_logger().warning(missing, throttle_duration_sec=_THROTTLE_SECONDS)
         return None
 
     def _track(self, odometry: Odometry, received: ReceivedFeatures) -> None:
@@ -221,8 +289,14 @@ class OdometryNode(Node):
         stamped = Header(stamp=header.stamp, frame_id=self._odom_frame)
         message = OdometryMessage(header=stamped, child_frame_id=header.frame_id)
         message.pose.pose.position, message.pose.pose.orientation = _position(pose), _orientation(pose)
+        message.pose.covariance = np.diag(self._pose_variance).ravel()
+        twist_variance = np.full(6, _UNKNOWN_VARIANCE)
         if odometry.motion is not None:
-            message.twist.twist = _twist(*odometry.motion)
+            motion, seconds = odometry.motion
+            message.twist.twist = _twist(motion, seconds)
+            # Of the difference of two poses.
+            twist_variance = 2 * self._pose_variance / seconds**2
+        message.twist.covariance = np.diag(twist_variance).ravel()
         self._poses.publish(message)
         if self._transforms is not None:
             transform = TransformStamped(header=stamped, child_frame_id=header.frame_id)
@@ -242,6 +316,9 @@ class OdometryNode(Node):
 def camera_of_rays(uv: NDArray[np.floating], rays: NDArray[np.floating]) -> Camera:
     """The pinhole that fits pixels and their viewing rays best, for the scale of errors in pixels.
 
+    A lens that is no pinhole is fitted near the optical axis: the few rays near 90 degrees, which are as long as all
+    the others together, would decide alone otherwise.
+
     Parameters
     ----------
     uv
@@ -254,10 +331,11 @@ def camera_of_rays(uv: NDArray[np.floating], rays: NDArray[np.floating]) -> Came
     FeaturesMessageError
         If no pinhole fits: the rays are not those of the pixels.
     """
+    weight = 1.0 / (1.0 + np.square(rays[:, :2], dtype=np.float64).sum(axis=1))
     fitted = []
     for axis in range(2):
-        unknowns = np.column_stack([rays[:, axis], np.ones(len(rays))]).astype(np.float64)
-        fitted.append(np.linalg.lstsq(unknowns, uv[:, axis].astype(np.float64), rcond=None)[0])
+        unknowns = np.column_stack([rays[:, axis], np.ones(len(rays))]) * weight[:, None]
+        fitted.append(np.linalg.lstsq(unknowns, uv[:, axis] * weight, rcond=None)[0])
     (fx, cx), (fy, cy) = fitted
     if min(fx, fy) <= 0:
         raise FeaturesMessageError(
