@@ -385,7 +385,7 @@ def test_a_wrong_configuration_is_refused_with_the_key_and_what_was_expected(con
 )
 def test_the_recipes_of_the_package_are_valid_and_named_after_their_model(path: Path) -> None:
     config = load_config(path)
-    assert re.sub("_(second|third|fourth|fifth|sixth|seventh|own_pictures)$", "", path.stem) == config.model
+    assert re.sub("_(second|third|fourth|fifth|sixth|seventh|eighth|own_pictures)$", "", path.stem) == config.model
     assert config.data.pictures
 
 
