@@ -36,7 +36,14 @@ LEAST_ACCURACY = {
 
 # Least share of the keypoints that a rolled picture shows which find their match within 3 px, by model and degrees: a
 # little less than what the shipped files reach.
-LEAST_ROLLED = {("gcnv2_tiny", 60): 0.89, ("gcnv2", 60): 0.92, ("gcnv2", 120): 0.78, ("gcnv2", 170): 0.63}
+LEAST_ROLLED = {
+    ("gcnv2_tiny", 60): 0.91,
+    ("gcnv2_tiny", 120): 0.78,
+    ("gcnv2_tiny", 170): 0.64,
+    ("gcnv2", 60): 0.92,
+    ("gcnv2", 120): 0.78,
+    ("gcnv2", 170): 0.63,
+}
 
 
 def test_there_are_default_weights() -> None:
