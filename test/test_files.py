@@ -41,6 +41,7 @@ def test_a_folder_is_named_as_it_was_given(tmp_path: Path, capsys: pytest.Captur
     (tmp_path / "c.int8.json").mkdir()
     # There is no such sequence either, which would be said first if the frames came first.
     assert main(["vocab", "train", "nowhere", "--out", str(tmp_path / "words.bin"), "--model", "orb"]) == 1
-    assert capsys.readouterr().err == f"gcnv2 vocab: {tmp_path}/words.bin: is a folder; give the name of a file\n"
+    expected = f"cannot write the vocabulary {tmp_path}/words.bin: is a folder; give the name of a file"
+    assert capsys.readouterr().err == f"gcnv2 vocab: {expected}\n"
     assert main(["quantize", "gcnv2_tiny", "nowhere", "--out", str(tmp_path / "c.int8.json")]) == 1
     assert capsys.readouterr().err == f"gcnv2 quantize: {tmp_path}/c.int8.json: is a folder; give the name of a file\n"
