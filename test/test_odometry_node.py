@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -83,6 +84,21 @@ class OdometryProcess:
         return self._log.read_text()
 
 
+@contextlib.contextmanager
+def odometry_node(log: Path, *parameters: str, signals: Sequence[int] = (signal.SIGINT,)) -> Iterator[OdometryProcess]:
+    """The process for the time of a block, after which it must end in good order when it is told to."""
+    node = OdometryProcess(log, *parameters)
+    try:
+        yield node
+        for number in signals:
+            node.process.send_signal(number)
+        assert node.process.wait(TIMEOUT) == 0, node.log
+    finally:
+        node.process.kill()
+        node.process.wait()
+    assert "Traceback" not in node.log, node.log
+
+
 @pytest.fixture(scope="module")
 def probe() -> Iterator[Probe]:
     with Probe(NAME) as probe:
@@ -92,30 +108,14 @@ def probe() -> Iterator[Probe]:
 @pytest.fixture(scope="module")
 def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OdometryProcess]:
     log = tmp_path_factory.mktemp("odometry") / "log.txt"
-    node = OdometryProcess(log, "queue:=all", "odom_frame:=world", "path_length:=5", "publish_tf:=true")
-    try:
+    with odometry_node(log, "queue:=all", "odom_frame:=world", "path_length:=5", "publish_tf:=true") as node:
         yield node
-        node.process.send_signal(signal.SIGINT)
-        assert node.process.wait(TIMEOUT) == 0, node.log
-        assert "Traceback" not in node.log, node.log
-    finally:
-        if node.process.poll() is None:
-            node.process.kill()
-        node.process.wait()
 
 
 @pytest.mark.parametrize("signals", [[signal.SIGTERM], [signal.SIGINT, signal.SIGINT]], ids=["once", "twice"])
 def test_it_ends_in_good_order_however_it_is_told_to(tmp_path: Path, probe: Probe, signals: list[int]) -> None:
-    node = OdometryProcess(tmp_path / "log.txt", "path_length:=5")
-    try:
+    with odometry_node(tmp_path / "log.txt", "path_length:=5", signals=signals):
         probe.wait_for(lambda: probe.node.count_publishers(f"{NAME}/path"), "the node")
-        for number in signals:
-            node.process.send_signal(number)
-        assert node.process.wait(TIMEOUT) == 0, node.log
-    finally:
-        node.process.kill()
-        node.process.wait()
-    assert "Traceback" not in node.log, node.log
 
 
 def test_what_ros_cannot_read_is_told_in_a_line(tmp_path: Path) -> None:
@@ -218,10 +218,9 @@ def test_a_start_says_what_it_waits_for_and_covariances_what_is_known(tmp_path: 
     save_vocabulary(train_vocabulary([DESCRIPTORS[:150], DESCRIPTORS[150:]], branching=4, depth=2), words)
     wide = np.random.default_rng(1).integers(0, 256, (300, 64), dtype=np.uint8)
     log = tmp_path / "log.txt"
-    node = OdometryProcess(
+    with odometry_node(
         log, "queue:=all", "position_sigma:=0.5", "rotation_sigma:=0.1", f"vocabulary:={words}", "__ns:=/second"
-    )
-    try:
+    ) as node:
         odometry = probe.collect(OdometryMessage, "/second/gcnv2_odometry/odometry")
         features = probe.publisher(PointCloud2, "/second/features")
         column = np.flatnonzero(np.abs(CAMERA.project(POINTS)[:, 0] - 310) < 15)
@@ -245,12 +244,6 @@ def test_a_start_says_what_it_waits_for_and_covariances_what_is_known(tmp_path: 
         unknown, known = (np.reshape(message.twist.covariance, (6, 6)) for message in odometry[:2])
         np.testing.assert_allclose(unknown, 1e6 * np.eye(6))
         np.testing.assert_allclose(known, 2 * pose / 0.1**2, rtol=1e-6)
-        node.process.send_signal(signal.SIGINT)
-        assert node.process.wait(TIMEOUT) == 0, node.log
-    finally:
-        node.process.kill()
-        node.process.wait()
-    assert "Traceback" not in node.log, node.log
 
 
 def test_a_vocabulary_for_other_scores_ends_the_node_with_a_sentence(tmp_path: Path) -> None:

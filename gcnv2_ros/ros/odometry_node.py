@@ -245,30 +245,17 @@ class OdometryNode(Node):
         features = received.features
         known = np.asarray(np.isfinite(received.rays).all(axis=1))
         uv, rays = features.uv[known], received.rays[known]
-        spread = np.ptp(uv, axis=0) if len(uv) else np.zeros(2)
-        if len(known) and not len(uv):
-            missing = "the features have no viewing rays: the frontend has no calibration (camera_info)"
-        elif len(uv) < _MINIMUM_RAYS:
-            missing = (
-                f"the odometry waits to start: of {len(known)} features {len(uv)} have viewing rays, and the focal "
-                f"lengths follow from {_MINIMUM_RAYS} or more"
+        if lack := lack_of_rays(len(features), uv):
+            self.get_logger().warning(lack, throttle_duration_sec=_THROTTLE_SECONDS)
+            return None
+        if self._vocabulary is not None and features.kind != DESCRIPTORS_WITH_WORDS:
+            metric, width = features.kind
+            self.get_logger().warning(
+                f"no loops are closed: the vocabulary is for binary descriptors of {DESCRIPTOR_BYTES} bytes, those of "
+                f"the features are {width} columns compared by {metric}; set vocabulary to none, or the frontend's "
+                "model to one with such descriptors"
             )
-        elif spread.min() < _MINIMUM_SPREAD:
-            missing = (
-                f"the odometry waits to start: the features with viewing rays lie within {spread[0]:.0f} x "
-                f"{spread[1]:.0f} pixels, and the focal lengths follow from {_MINIMUM_SPREAD:.0f} or more each way"
-            )
-        else:
-            if self._vocabulary is not None and features.kind != DESCRIPTORS_WITH_WORDS:
-                metric, width = features.kind
-                self.get_logger().warning(
-                    f"no loops are closed: the vocabulary is for binary descriptors of {DESCRIPTOR_BYTES} bytes, those "
-                    f"of the features are {width} columns compared by {metric}; set vocabulary to none, or the "
-                    "frontend's model to one with such descriptors"
-                )
-            return Odometry(camera_of_rays(uv, rays), self._options, vocabulary=self._vocabulary)
-        self.get_logger().warning(missing, throttle_duration_sec=_THROTTLE_SECONDS)
-        return None
+        return Odometry(camera_of_rays(uv, rays), self._options, vocabulary=self._vocabulary)
 
     def _track(self, odometry: Odometry, received: ReceivedFeatures) -> None:
         features = received.features
@@ -311,6 +298,32 @@ class OdometryNode(Node):
         if result.keyframe and self._points.get_subscription_count():
             points = transform_points(_BODY_FROM_OPTICAL, odometry.points)
             self._points.publish(_cloud(points, header.stamp, self._odom_frame))
+
+
+def lack_of_rays(count: int, uv: NDArray[np.floating]) -> str:
+    """What `camera_of_rays` lacks, as a sentence, or an empty text.
+
+    Parameters
+    ----------
+    count
+        Number of features.
+    uv
+        float (N, 2), pixels of those that have a ray.
+    """
+    if count and not len(uv):
+        return "the features have no viewing rays: the frontend has no calibration (camera_info)"
+    if len(uv) < _MINIMUM_RAYS:
+        return (
+            f"the odometry waits to start: of {count} features {len(uv)} have viewing rays, and the focal lengths "
+            f"follow from {_MINIMUM_RAYS} or more"
+        )
+    width, height = np.ptp(uv, axis=0)
+    if min(width, height) < _MINIMUM_SPREAD:
+        return (
+            f"the odometry waits to start: the features with viewing rays lie within {width:.0f} x {height:.0f} "
+            f"pixels, and the focal lengths follow from {_MINIMUM_SPREAD:.0f} or more each way"
+        )
+    return ""
 
 
 def camera_of_rays(uv: NDArray[np.floating], rays: NDArray[np.floating]) -> Camera:

@@ -99,7 +99,7 @@ def save_vocabulary(vocabulary: Vocabulary, path: str | Path) -> None:
     VocabularyError
         If the name asks for none of them, or the file cannot be written.
     """
-    check_target(path)
+    _check_name(path)
     name = Path(path).name
     try:
         with atomic_path(path) as temporary:
@@ -119,9 +119,8 @@ def check_target(path: str | Path) -> None:
     VocabularyError
         If its name asks for no form of vocabulary, or nothing can be written there.
     """
+    _check_name(path)
     target = Path(path)
-    if not target.name.endswith(_SUFFIXES):
-        raise VocabularyError(f"a vocabulary file ends in {', '.join(_SUFFIXES)}; got {path}")
     try:
         check_file(target)
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -129,3 +128,8 @@ def check_target(path: str | Path) -> None:
             pass
     except OSError as error:
         raise VocabularyError(f"cannot write the vocabulary {path}: {error.strerror or error}") from error
+
+
+def _check_name(path: str | Path) -> None:
+    if not Path(path).name.endswith(_SUFFIXES):
+        raise VocabularyError(f"a vocabulary file ends in {', '.join(_SUFFIXES)}; got {path}")
