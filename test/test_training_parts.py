@@ -16,7 +16,14 @@ from hypothesis import strategies as st
 from gcnv2_ros.extraction.sampling import PHASES, mix, sample_descriptors, tabulate, with_identity
 from gcnv2_ros.geometry import warp_homography
 from gcnv2_ros.networks import create_network
-from gcnv2_ros.training.config import ConfigError, LossOptions, ScheduleOptions, config_from_dict, load_config
+from gcnv2_ros.training.config import (
+    ConfigError,
+    LossOptions,
+    ScheduleOptions,
+    TrainingConfig,
+    config_from_dict,
+    load_config,
+)
 from gcnv2_ros.training.correspondence import (
     TrainedSampling,
     grid_positions,
@@ -26,8 +33,9 @@ from gcnv2_ros.training.correspondence import (
 )
 from gcnv2_ros.training.devices import process_device
 from gcnv2_ros.training.fold import add_normalisation, fold_normalisation, unfold_normalisation
-from gcnv2_ros.training.loop import compute_losses, learning_rate
-from gcnv2_ros.training.losses import binarise, contrastive, relaxed_triplet, score_map_loss
+from gcnv2_ros.training.limits import LIMITS, out_of_range
+from gcnv2_ros.training.loop import learning_rate
+from gcnv2_ros.training.losses import binarise, compute_losses, contrastive, relaxed_triplet, score_map_loss
 from gcnv2_ros.training.photometric import PhotometricOptions, motion_blur_kernel, photometric_change
 from gcnv2_ros.training.targets import draw_score_map, shi_tomasi_cells, suppress_weaker
 from gcnv2_ros.training.warps import WarpOptions, homography_flow, picture_pyramid, random_views, warp_picture
@@ -370,14 +378,36 @@ def test_learning_rate_rises_stays_and_falls() -> None:
         ({"data": {"size": 192}}, "data.size must be a list of 2"),
         ({"schedule": {"steps": "many"}}, "schedule.steps must be int"),
         ({"schedule": {"steps": 100}}, "exceed schedule.steps"),
-        ({"schedule": {"validate_every": 0}}, "schedule.validate_every must be 1 step or more, got 0"),
-        ({"schedule": {"checkpoint_every": -5}}, "schedule.checkpoint_every must be 1 step or more, got -5"),
+        ({"schedule": {"validate_every": 0}}, r"schedule.validate_every must be between 1 and 1e\+09, got 0"),
+        ({"schedule": {"checkpoint_every": -5}}, r"schedule.checkpoint_every must be between 1 and 1e\+09, got -5"),
+        ({"schedule": {"weight_decay": 7500}}, "schedule.weight_decay must be between 0 and 100, got 7500"),
+        ({"loss": {"temperature": 0}}, "loss.temperature must be between 0.0001 and 100, got 0"),
+        ({"loss": {"margin": float("nan")}}, "loss.margin must be between 0 and 10000, got nan"),
+        ({"warp": {"scale": [0.0, 1.3]}}, r"warp.scale must be between 0.01 and 100, got \[0.0, 1.3\]"),
+        ({"warp": {"scale": [1.3, 0.5]}}, r"warp.scale must be a range, the smaller number first, got \[1.3, 0.5\]"),
+        ({"seed": -1}, "seed must be 0 or more, got -1"),
         ([1], "must be a mapping"),
     ],
 )
 def test_a_wrong_configuration_is_refused_with_the_key_and_what_was_expected(content: object, expected: str) -> None:
     with pytest.raises(ConfigError, match=expected):
         config_from_dict(content)
+
+
+def test_every_number_of_a_configuration_has_limits_and_starts_within_them() -> None:
+    config = TrainingConfig()
+    assert out_of_range(config) is None
+    for section in ("data", "warp", "photometric", "target", "loss", "schedule"):
+        values = vars(getattr(config, section))
+        numbers = {name for name, value in values.items() if _holds_numbers(value)}
+        # `sequence_share` has an open end and is checked by itself.
+        assert set(LIMITS[section]) == numbers - {"sequence_share"}
+
+
+def _holds_numbers(value: object) -> bool:
+    if isinstance(value, tuple):
+        return bool(value) and _holds_numbers(value[0])
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,7 @@ from gcnv2_ros.training.export import (
     share_sources,
 )
 from gcnv2_ros.training.geometric import GeometricPairs
-from gcnv2_ros.training.loop import StepReport, Trainer
+from gcnv2_ros.training.loop import StepReport, Trainer, TrainingError
 from gcnv2_ros.training.pairs import HomographyPairs, PairDataset
 from gcnv2_ros.training.photometric import PhotometricOptions
 from gcnv2_ros.training.pictures import TrainingDataError, find_photographs, load_pictures, prepare_pictures
@@ -259,6 +259,19 @@ def test_rates_and_decay_may_be_changed_in_a_run_that_goes_on(
         trainer.run(on_step=lambda report: None, until=3)
         moved.append((trainer.network.state_dict()[parameter] - state.network[parameter]).norm().item())
     assert bounds[0] < moved[1] / moved[0] < bounds[1]
+
+
+def test_a_training_that_diverges_stops_and_keeps_its_last_checkpoint(prepared: Path, tmp_path: Path) -> None:
+    config = small_config(checkpoint_every=1)
+    trainer = Trainer(config, tmp_path, sources(config, prepared))
+    trainer.run(on_step=lambda report: None, until=2)
+    with torch.no_grad():
+        next(trainer.network.parameters()).fill_(float("inf"))
+    with pytest.raises(TrainingError, match=r"step 3 has a loss of nan .*goes on from .*last\.pt"):
+        trainer.run(on_step=lambda report: None)
+    state = load_checkpoint(tmp_path / "last.pt")
+    assert state.step == 2
+    assert all(value.isfinite().all() for value in state.network.values())
 
 
 def test_a_checkpoint_of_another_configuration_is_refused(prepared: Path, tmp_path: Path) -> None:

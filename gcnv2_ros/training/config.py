@@ -13,6 +13,7 @@ import yaml
 
 from ..errors import GCNv2Error
 from .correspondence import TrainedSampling
+from .limits import out_of_range
 from .pairs import TargetOptions
 from .photometric import PhotometricOptions
 from .warps import WarpOptions
@@ -226,6 +227,8 @@ def _changed(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
 def config_from_dict(content: Any, *, source: str = "configuration") -> TrainingConfig:
     """Build a configuration from plain values; `source` names them in errors."""
     config = _build(TrainingConfig, content, source, "")
+    if (wrong := out_of_range(config)) is not None:
+        raise ConfigError(f"{source}: {wrong}")
     if any(extent % 16 or extent < 32 for extent in config.data.size):
         raise ConfigError(f"{source}: data.size must be multiples of 16 from 32 up, got {list(config.data.size)}")
     if not 0 <= config.data.sequence_share < 1:
@@ -234,10 +237,6 @@ def config_from_dict(content: Any, *, source: str = "configuration") -> Training
         raise ConfigError(
             f"{source}: schedule.warmup + schedule.decay exceed schedule.steps = {config.schedule.steps}; lower them"
         )
-    for name in ("validate_every", "checkpoint_every"):
-        steps = getattr(config.schedule, name)
-        if steps < 1:
-            raise ConfigError(f"{source}: schedule.{name} must be 1 step or more, got {steps}")
     return config
 
 

@@ -15,14 +15,14 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from ..errors import GCNv2Error
 from ..networks.common import FeatureNetwork
-from ..weights import LearnedSampling, Weights, load_weights
+from ..weights import Weights, load_weights
 from .checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
-from .config import LossOptions, ScheduleOptions, TrainingConfig, config_from_dict
-from .correspondence import sample_correspondences
+from .config import ScheduleOptions, TrainingConfig, config_from_dict
 from .devices import process_device
 from .fold import fold_normalisation, unfold_normalisation
-from .losses import contrastive, relaxed_triplet, score_map_loss, weighted_corner_loss
+from .losses import compute_losses
 from .optimiser import continue_optimiser, create_optimisers
 from .pairs import PairDataset, PairSource
 from .trainable import continue_sampling, create_trainable, learned_sampling
@@ -31,6 +31,10 @@ from .trainable import continue_sampling, create_trainable, learned_sampling
 _MAY_CHANGE = {"schedule", "data", "initial_weights"}
 # Pairs on which the normalisation of given weights is measured.
 _MEASURED_PAIRS = 32
+
+
+class TrainingError(GCNv2Error):
+    """A training that cannot go on."""
 
 
 @dataclass(frozen=True)
@@ -60,8 +64,6 @@ class StepReport:
     def warnings(self) -> list[str]:
         """Signs of collapse, as sentences."""
         found = []
-        if not math.isfinite(self.losses["loss"]):
-            found.append(f"the loss is {self.losses['loss']} at step {self.step}: lower schedule.learning_rate")
         if self.stuck_bits > 0.1:
             found.append(
                 f"{self.stuck_bits:.0%} of the descriptor bits hardly ever change at step {self.step}: the descriptor "
@@ -260,6 +262,12 @@ class Trainer:
             history.
         until
             Stop early, as a kill would; the next run goes on from there.
+
+        Raises
+        ------
+        TrainingError
+            If the loss or its gradient is not finite, from which no training recovers. The folder is left as it was at
+            the last checkpoint.
         """
         schedule = self.config.schedule
         end = min(schedule.steps, until if until is not None else schedule.steps)
@@ -305,7 +313,10 @@ class Trainer:
             )
         self.network.zero_grad(set_to_none=True)
         losses["loss"].backward()
-        nn.utils.clip_grad_norm_(self.network.parameters(), schedule.clip)
+        # The same in all processes, since their gradients are.
+        norm = nn.utils.clip_grad_norm_(self.network.parameters(), schedule.clip)
+        if not torch.isfinite(norm):
+            raise self._diverged(losses["loss"].item())
         for optimiser in self.optimisers.values():
             optimiser.step()
         self.step += 1
@@ -324,6 +335,15 @@ class Trainer:
             learning_rate=rate,
         )
 
+    def _diverged(self, loss: float) -> TrainingError:
+        kept = self.folder / "last.pt"
+        where = f"from {kept}" if kept.exists() else "from the start"
+        return TrainingError(
+            f"{self.folder}: step {self.step + 1} has a loss of {loss:.4g} and a gradient that is not finite; nothing "
+            "of it was kept. Lower schedule.learning_rate and schedule.muon_learning_rate, which may change in a run "
+            f"that goes on; the same command then goes on {where}"
+        )
+
     @torch.no_grad()
     def _update_average(self) -> None:
         # Early on the average follows quickly, so that it does not remember the initial weights.
@@ -334,66 +354,3 @@ class Trainer:
                 value.lerp_(current[name], 1 - decay)
             else:
                 value.copy_(current[name])
-
-
-def compute_losses(
-    channels: Tensor,
-    logits: Tensor,
-    targets: Tensor,
-    valid: Tensor,
-    batch: dict[str, Tensor],
-    options: LossOptions,
-    *,
-    learned: LearnedSampling | None = None,
-) -> tuple[dict[str, Tensor], Tensor]:
-    """The losses of a batch.
-
-    Parameters
-    ----------
-    channels
-        (2 B, 256, H / 16, W / 16) descriptor channels, first views before second views.
-    logits, targets, valid
-        (2 B, 1, H, W).
-    batch
-        ``flow`` (B, H, W, 2) and ``queries`` (B, Q, 2).
-    options
-        Which losses.
-    learned
-        Coefficients of ``learned`` sampling.
-
-    Returns
-    -------
-    losses : dict
-        By name, and their weighted sum as ``loss``.
-    codes : torch.Tensor
-        (N, 256) channels at the valid queries, for watching the bits.
-    """
-    first, second = nn.functional.normalize(channels, dim=1).chunk(2)
-    pairs = sample_correspondences(
-        first,
-        second,
-        batch["flow"],
-        batch["queries"],
-        distractor_step=options.distractor_step,
-        sampling=options.sampling,
-        learned=learned,
-    )
-    losses: dict[str, Tensor] = {}
-    if options.descriptor == "contrastive":
-        settings = {"temperature": options.temperature, "radius": options.radius, "across_batch": options.across_batch}
-        losses["descriptor"] = contrastive(pairs, binary=True, **settings)  # type: ignore[arg-type]
-        total = losses["descriptor"]
-        if options.relaxed_weight:
-            losses["relaxed"] = contrastive(pairs, binary=False, **settings)  # type: ignore[arg-type]
-            total = total + options.relaxed_weight * losses["relaxed"]
-    else:
-        losses["descriptor"] = relaxed_triplet(
-            pairs, margin=options.margin, radius=options.radius, across_batch=options.across_batch
-        )
-        total = losses["descriptor"]
-    if options.detector == "score_map":
-        losses["detector"] = score_map_loss(logits, targets, valid, focus=options.focus)
-    else:
-        losses["detector"] = weighted_corner_loss(logits, targets, valid, positive_weight=options.positive_weight)
-    losses["loss"] = total + options.detector_weight * losses["detector"]
-    return losses, pairs.query.detach()[pairs.query_valid]

@@ -7,7 +7,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from .correspondence import Correspondences
+from ..weights import LearnedSampling
+from .config import LossOptions
+from .correspondence import Correspondences, sample_correspondences
 
 
 def relax(channels: Tensor) -> Tensor:
@@ -125,3 +127,66 @@ def weighted_corner_loss(logits: Tensor, targets: Tensor, valid: Tensor, *, posi
     weight = valid * (1 + (positive_weight - 1) * mask)
     loss = functional.binary_cross_entropy_with_logits(logits, mask, reduction="none")
     return (loss * weight).sum() / weight.sum().clamp_min(1.0)
+
+
+def compute_losses(
+    channels: Tensor,
+    logits: Tensor,
+    targets: Tensor,
+    valid: Tensor,
+    batch: dict[str, Tensor],
+    options: LossOptions,
+    *,
+    learned: LearnedSampling | None = None,
+) -> tuple[dict[str, Tensor], Tensor]:
+    """The losses of a batch.
+
+    Parameters
+    ----------
+    channels
+        (2 B, 256, H / 16, W / 16) descriptor channels, first views before second views.
+    logits, targets, valid
+        (2 B, 1, H, W).
+    batch
+        ``flow`` (B, H, W, 2) and ``queries`` (B, Q, 2).
+    options
+        Which losses.
+    learned
+        Coefficients of ``learned`` sampling.
+
+    Returns
+    -------
+    losses : dict
+        By name, and their weighted sum as ``loss``.
+    codes : torch.Tensor
+        (N, 256) channels at the valid queries, for watching the bits.
+    """
+    first, second = functional.normalize(channels, dim=1).chunk(2)
+    pairs = sample_correspondences(
+        first,
+        second,
+        batch["flow"],
+        batch["queries"],
+        distractor_step=options.distractor_step,
+        sampling=options.sampling,
+        learned=learned,
+    )
+    losses: dict[str, Tensor] = {}
+    if options.descriptor == "contrastive":
+        settings = {"temperature": options.temperature, "radius": options.radius, "across_batch": options.across_batch}
+        losses["descriptor"] = contrastive(pairs, binary=True, **settings)  # type: ignore[arg-type]
+        total = losses["descriptor"]
+        if options.relaxed_weight:
+            losses["relaxed"] = contrastive(pairs, binary=False, **settings)  # type: ignore[arg-type]
+            total = total + options.relaxed_weight * losses["relaxed"]
+    else:
+        losses["descriptor"] = relaxed_triplet(
+            pairs, margin=options.margin, radius=options.radius, across_batch=options.across_batch
+        )
+        total = losses["descriptor"]
+    if options.detector == "score_map":
+        losses["detector"] = score_map_loss(logits, targets, valid, focus=options.focus)
+    else:
+        losses["detector"] = weighted_corner_loss(logits, targets, valid, positive_weight=options.positive_weight)
+    losses["loss"] = total + options.detector_weight * losses["detector"]
+    return losses, pairs.query.detach()[pairs.query_valid]
