@@ -11,11 +11,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from numpy.typing import ArrayLike, NDArray
 
 from .distortion import COEFFICIENT_COUNTS, DistortionModel, distort, undistort
@@ -148,7 +146,7 @@ class Camera:
             fy=k[4],
             cx=k[2],
             cy=k[5],
-            model=_model_named(message.distortion_model, numbers("d"), "camera_info"),
+            model=model_named(message.distortion_model, numbers("d"), "camera_info"),
             coefficients=tuple(numbers("d")),
             rectification=np.reshape(r, (3, 3)) if len(r) == 9 and any(r) else None,
             projection=np.reshape(p, (3, 4)) if len(p) == 12 and any(p) else None,
@@ -166,26 +164,6 @@ class Camera:
                 f"{full.width}x{full.height} image; its offsets are in pixels of the full sensor"
             )
         return full._resampled(width // binning[0], height // binning[1], 1 / binning[0], 1 / binning[1], offset)
-
-    @classmethod
-    def from_yaml(cls, path: str | Path, *, frame_id: str = "") -> Camera:
-        """Read a ROS calibration file, as camera_calibration and camera_info_manager write it.
-
-        Raises
-        ------
-        CameraError
-            If the file is missing, is no YAML, lacks an entry or is uncalibrated; the sentence names the file.
-        """
-        try:
-            content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-        except OSError as error:
-            raise CameraError(f"cannot read the calibration file {path}: {error.strerror}") from error
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise CameraError(f"the calibration file {path} is not YAML: {error}") from error
-        try:
-            return cls.from_dict(content, frame_id=frame_id)
-        except CameraError as error:
-            raise CameraError(f"the calibration file {path} is not usable: {error}") from error
 
     @classmethod
     def from_dict(cls, content: Any, *, frame_id: str = "") -> Camera:
@@ -218,7 +196,7 @@ class Camera:
                 fy=k[4],
                 cx=k[2],
                 cy=k[5],
-                model=_model_named(str(content.get("distortion_model") or ""), d, "'distortion_model'"),
+                model=model_named(str(content.get("distortion_model") or ""), d, "'distortion_model'"),
                 coefficients=tuple(d),
                 rectification=np.reshape(matrix("rectification_matrix", 9), (3, 3))
                 if "rectification_matrix" in content
@@ -232,7 +210,7 @@ class Camera:
             raise CameraError(f"the entry {error} is missing") from error
 
     def to_dict(self) -> dict[str, Any]:
-        """The calibration as the entries of a ROS calibration file, which `from_dict` and `from_yaml` read."""
+        """The calibration as the entries of a ROS calibration file, which `from_dict` reads."""
 
         def matrix(data: Sequence[float], rows: int) -> dict[str, Any]:
             return {"rows": rows, "cols": len(data) // rows, "data": [float(number) for number in data]}
@@ -391,7 +369,7 @@ class Camera:
         )
 
 
-def _model_named(name: str, coefficients: Sequence[float], where: str) -> DistortionModel:
+def model_named(name: str, coefficients: Sequence[float], where: str) -> DistortionModel:
     """Our name of a distortion model. Drivers leave the name out, and publish OpenCV's longer model as plumb_bob."""
     if name and name not in _MODEL_NAMES:
         raise CameraError(f"{where}: the distortion model {name!r} is unknown; known are {', '.join(_MODEL_NAMES)}")

@@ -59,7 +59,7 @@ PARAMETER_ARGUMENTS: dict[str, tuple[Callable[[str], bool | int | float | str | 
     "sync": (str, "exact or approximate: how image, right image, depth and mask find each other"),
     "sync_slop": (float, "seconds by which stamps of one frame may differ with sync:=approximate"),
     "rectify": (_boolean, "true: rectify images by their calibration first"),
-    "calibration_file": (str, "ROS calibration file in place of camera_info"),
+    "calibration_file": (str, "calibration file in place of camera_info"),
     "right_calibration_file": (str, "the same for the right camera"),
     "mask_source": (str, "none, synchronized or latest: how the mask topic is used"),
     "mask_file": (str, "image file with a mask that always holds"),

@@ -51,7 +51,7 @@ def add_parsers(subparsers: Any) -> None:
         "--camera",
         metavar="FILE",
         default="",
-        help="ROS calibration file, or 'unknown' (default: the sequence's own, camera.yaml in a folder of pictures)",
+        help="calibration file of ROS, OpenCV, ORB-SLAM, Kalibr or EuRoC, or 'unknown' (default: the sequence's own, camera.yaml in a folder of pictures)",
     )
     parser.add_argument("--map", action="store_true", help="reconstruct with pycolmap into OUT/sparse")
     parser.set_defaults(run=run_colmap)
@@ -59,7 +59,7 @@ def add_parsers(subparsers: Any) -> None:
 
 def run_colmap(arguments: argparse.Namespace) -> None:
     """Extract, match, verify, write; map where asked to."""
-    from ..camera import Camera
+    from ..calibration_files import read_calibration
     from ..colmap import ColmapError, image_pairs, load_pycolmap, reconstruct, write_database
     from ..evaluation.frontends import parse_frontend
 
@@ -74,7 +74,7 @@ def run_colmap(arguments: argparse.Namespace) -> None:
     if arguments.camera == "unknown":
         camera = None
     else:
-        camera = Camera.from_yaml(arguments.camera) if arguments.camera else sequence.camera
+        camera = read_calibration(arguments.camera) if arguments.camera else sequence.camera
     count = len(range(0, len(sequence), arguments.every))
     pairs = image_pairs(count, arguments.pairs, overlap=arguments.overlap)
     frontend = parse_frontend(arguments.frontend)

@@ -25,6 +25,7 @@ MODULES = (
     "quantize",
     "bench",
     "bag",
+    "calibration",
     "view",
     "vocabulary",
     "colmap",

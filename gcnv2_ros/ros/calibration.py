@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import distortion
+from ..calibration_files import read_calibration
 from ..camera import Camera, CameraError
 from ..features import Features
 from ..rectification import Rectifier
@@ -131,7 +132,7 @@ class Calibration:
         CameraError
             If the file is no calibration.
         """
-        self._view = View(Camera.from_yaml(path), rectified=self._rectified, source=f"the calibration file {path}")
+        self._view = View(read_calibration(path), rectified=self._rectified, source=f"the calibration file {path}")
 
     def update(self, message: CameraInfo) -> bool:
         """Take over a camera_info message; returns whether it differs from the one before.

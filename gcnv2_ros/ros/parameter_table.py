@@ -241,8 +241,8 @@ PARAMETERS: tuple[ParameterSpec, ...] = (
     ParameterSpec(
         "calibration_file",
         "",
-        "ROS calibration file (YAML) in place of camera_info; {camera} in it stands for the camera's name in the mode "
-        "multi. Empty: camera_info.",
+        "Calibration file (ROS, OpenCV, ORB-SLAM, Kalibr, EuRoC) in place of camera_info; FILE#NAME for one camera of "
+        "several; {camera} in it stands for the camera's name in the mode multi. Empty: camera_info.",
     ),
     ParameterSpec(
         "right_calibration_file",

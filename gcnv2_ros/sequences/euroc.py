@@ -3,20 +3,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 
-from ..camera import Camera
-from ..distortion import DistortionModel
+from ..calibration_files import camera_from_intrinsics, read_yaml
+from ..camera import Camera, CameraError
 from ..geometry import invert_pose, rectify_pair
 from .base import Frame, Sequence, SequenceError
 from .reading import PoseTable, check_size, nanoseconds, numbers, read_picture, read_table
-
-_MODELS: dict[str, DistortionModel] = {"radial-tangential": "plumb_bob", "equidistant": "equidistant", "none": "none"}
 
 
 class EurocSequence(Sequence):
@@ -128,27 +126,16 @@ def read_sensor_yaml(path: Path) -> tuple[Camera, NDArray[np.float64]]:
         If the file is missing or incomplete.
     """
     try:
-        # OpenCV's first line, "%YAML:1.0", is not YAML.
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-        content = yaml.safe_load("\n".join(line for line in lines if not line.startswith("%YAML")))
-        if content["camera_model"] != "pinhole" or content["distortion_model"] not in _MODELS:
-            raise SequenceError(
-                f"{path}: a {content['camera_model']} camera with {content['distortion_model']} distortion is not "
-                f"supported; known are pinhole cameras with {', '.join(_MODELS)}"
-            )
-        width, height = content["resolution"]
-        fx, fy, cx, cy = content["intrinsics"]
-        coefficients = tuple(content["distortion_coefficients"])
+        content = read_yaml(path)
+    except CameraError as error:
+        raise SequenceError(str(error)) from error
+    try:
+        camera = replace(camera_from_intrinsics(content), frame_id=path.parent.name)
         body_from_camera = np.array(content["T_BS"]["data"], np.float64).reshape(4, 4)
-        model = _MODELS[content["distortion_model"]]
-        camera = Camera(width, height, fx, fy, cx, cy, model, coefficients, frame_id=path.parent.name)
-    except OSError as error:
-        raise SequenceError(f"cannot read the calibration {path}: {error.strerror}") from error
-    except (yaml.YAMLError, KeyError, TypeError, ValueError) as error:
-        raise SequenceError(
-            f"{path} must give camera_model, resolution, intrinsics, distortion_model, distortion_coefficients and "
-            f"T_BS: {error!r}"
-        ) from error
+    except CameraError as error:
+        raise SequenceError(f"{path}: {error}") from error
+    except (KeyError, TypeError, ValueError) as error:
+        raise SequenceError(f"{path}: T_BS must be a matrix of 4 x 4 numbers: {error!r}") from error
     return camera, body_from_camera
 
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from ..camera import Camera
+from ..calibration_files import read_calibration
 from .base import Frame, Sequence, SequenceError
 from .reading import PICTURE_SUFFIXES, check_rate, check_size, is_picture, read_picture, stamp_at
 
@@ -43,7 +43,7 @@ class ImageSequence(Sequence):
         self._rate = rate
         self.name = folder.resolve().name
         self._calibration = folder / "camera.yaml"
-        self.camera = Camera.from_yaml(self._calibration) if self._calibration.is_file() else None
+        self.camera = read_calibration(self._calibration) if self._calibration.is_file() else None
 
     def __len__(self) -> int:
         return len(self.pictures)

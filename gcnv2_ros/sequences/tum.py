@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
+from ..calibration_files import read_calibration
 from ..camera import Camera
 from ..image_size import size_text
 from .base import Frame, Sequence, SequenceError
@@ -77,7 +78,7 @@ class TumSequence(Sequence):
         self._poses = _read_poses(truth) if truth.is_file() else None
         self._calibration = str(folder / "camera.yaml")
         if (folder / "camera.yaml").is_file():
-            self.camera = Camera.from_yaml(folder / "camera.yaml")
+            self.camera = read_calibration(folder / "camera.yaml")
         elif named := _CAMERA_NAME.search(folder.resolve().name.lower()):
             self._take_published(f"freiburg{named[1]}")
 

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ..camera import Camera
+from ..calibration_files import read_calibration
 from .base import Frame, Sequence, SequenceError
 from .reading import check_rate, check_size, stamp_at
 
@@ -57,7 +57,7 @@ class VideoSequence(Sequence):
         check_rate(self._rate, self._count, self._path)
         self._remembered: OrderedDict[int, NDArray[np.uint8]] = OrderedDict()
         self._calibration = self._path.with_suffix(".yaml")
-        self.camera = Camera.from_yaml(self._calibration) if self._calibration.is_file() else None
+        self.camera = read_calibration(self._calibration) if self._calibration.is_file() else None
 
     def __len__(self) -> int:
         return self._count
