@@ -23,6 +23,7 @@ from gcnv2_ros.evaluation.homography import (
     load_oxford_sequence,
     score_pair,
     synthetic_pair,
+    synthetic_pairs,
 )
 from gcnv2_ros.evaluation.pose import frame_pairs, roll_between, score_measured_pairs, score_pose_pairs
 from gcnv2_ros.evaluation.tables import markdown_tables
@@ -369,3 +370,13 @@ def test_a_missing_homography_is_named(tmp_path: Path) -> None:
         cv2.imwrite(str(tmp_path / f"img{number}.png"), textured(64, 48))
     with pytest.raises(EvaluationError, match="H1to2p"):
         load_oxford_sequence(tmp_path)
+
+
+def test_a_picture_that_is_cut_off_makes_no_pairs(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (240, 320), np.uint8)
+    content = cv2.imencode(".jpg", noise)[1].tobytes()
+    path = tmp_path / "cut.jpg"
+    path.write_bytes(content[: len(content) // 2])
+    assert cv2.imread(str(path)) is not None, "OpenCV reads the rest as gray"
+    with pytest.raises(EvaluationError, match=r"cut\.jpg cannot be read as a picture"):
+        synthetic_pairs([path], count=1)

@@ -51,7 +51,8 @@ def add_parsers(subparsers: Any) -> None:
         "--camera",
         metavar="FILE",
         default="",
-        help="calibration file of ROS, OpenCV, ORB-SLAM, Kalibr or EuRoC, or 'unknown' (default: the sequence's own, camera.yaml in a folder of pictures)",
+        help="calibration file of ROS, OpenCV, ORB-SLAM, Kalibr or EuRoC, or 'unknown' (default: the sequence's own, "
+        "camera.yaml in a folder of pictures)",
     )
     parser.add_argument("--map", action="store_true", help="reconstruct with pycolmap into OUT/sparse")
     parser.set_defaults(run=run_colmap)

@@ -15,6 +15,8 @@ from ..errors import GCNv2Error
 from ..features import Features
 from ..geometry import warp_homography
 from ..matching import match
+from ..sequences import SequenceError
+from ..sequences.reading import read_gray
 from .draws import drawn_orders
 
 DRAWS = 20
@@ -284,14 +286,18 @@ def synthetic_pairs(
     made = []
     for number in range(count):
         path = pictures[number % len(pictures)]
-        read = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
-        if read is None:
-            raise EvaluationError(f"{path}: not a picture that OpenCV can read")
-        picture: NDArray[np.uint8] = np.asarray(read, np.uint8)
+        picture = _read(path)
         rng = np.random.default_rng([seed, number])
         name = f"{path.name}#{number}"
         made.append(synthetic_pair(picture, rng, options or SyntheticOptions(), name=name, roll=roll, tilt=tilt))
     return made
+
+
+def _read(path: Path) -> NDArray[np.uint8]:
+    try:
+        return read_gray(path)
+    except SequenceError as error:
+        raise EvaluationError(str(error)) from error
 
 
 def load_oxford_sequence(folder: str | Path) -> list[HomographyPair]:
@@ -306,10 +312,9 @@ def load_oxford_sequence(folder: str | Path) -> list[HomographyPair]:
     images = {}
     for number in range(1, 7):
         found = [path for suffix in (".png", ".ppm", ".pgm") for path in folder.glob(f"img{number}{suffix}")]
-        image = cv2.imread(str(found[0]), cv2.IMREAD_GRAYSCALE) if found else None
-        if image is None:
-            raise EvaluationError(f"{folder}: img{number}.png (or .ppm, .pgm) is missing or unreadable")
-        images[number] = image.astype(np.uint8)
+        if not found:
+            raise EvaluationError(f"{folder}: img{number}.png (or .ppm, .pgm) is missing")
+        images[number] = _read(found[0])
     pairs = []
     for number in range(2, 7):
         path = folder / f"H1to{number}p"

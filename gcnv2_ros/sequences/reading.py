@@ -45,6 +45,17 @@ def read_picture(path: Path) -> NDArray[np.uint8]:
     return np.asarray(_decoded(path, "picture", cv2.IMREAD_ANYCOLOR | cv2.IMREAD_IGNORE_ORIENTATION), np.uint8)
 
 
+def read_gray(path: Path) -> NDArray[np.uint8]:
+    """A picture as uint8 (H, W), turned as its EXIF says.
+
+    Raises
+    ------
+    SequenceError
+        If the file is missing, is no picture or is cut off.
+    """
+    return np.asarray(_decoded(path, "picture", cv2.IMREAD_GRAYSCALE), np.uint8)
+
+
 def check_size(
     image: NDArray[np.uint8],
     name: str | Path,

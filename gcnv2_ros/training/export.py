@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -19,6 +18,7 @@ from torch import Tensor
 from ..extraction import DecodeOptions, ExtractorOptions
 from ..image_size import size_text
 from ..networks.common import FeatureNetwork
+from ..sequences.reading import read_gray
 from ..weights import Detector, Sampling, Weights, WeightsError, WeightsMetadata, load_weights, save_weights
 from .checkpoint import load_checkpoint
 from .config import config_from_dict
@@ -97,10 +97,8 @@ def recommend_thresholds(
         last = []
         with extractor_of(network, options, decode) as extractor:
             for path in pictures[:_THRESHOLD_PICTURES]:
-                picture = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
-                if picture is not None:
-                    response = extractor.extract(picture.astype(np.uint8)).response
-                    last.append(float(response[-1]) if len(response) else 0.0)
+                response = extractor.extract(read_gray(path)).response
+                last.append(float(response[-1]) if len(response) else 0.0)
         value = max(float(np.percentile(last, 25)), 1e-4)
         thresholds[name] = float(f"{value:.2g}")
     return thresholds

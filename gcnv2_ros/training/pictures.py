@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 
 from ..errors import GCNv2Error
 from ..files import atomic_path, atomic_write
-from ..sequences.reading import is_picture
+from ..sequences import SequenceError
+from ..sequences.reading import is_picture, read_gray
 from .warps import picture_pyramid
 
 
@@ -193,10 +194,11 @@ def prepare_pictures(
     names = _tile_names(photographs, Path(folder))
     for turn, stage in enumerate(stages):
         for number, path in enumerate(photographs):
-            picture = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
-            if picture is None:
-                raise TrainingDataError(f"{path}: not a picture that OpenCV can read")
-            for position, tile in enumerate(tiles_of(picture, short_side=short_side)):  # type: ignore[arg-type]
+            try:
+                picture = read_gray(path)
+            except SequenceError as error:
+                raise TrainingDataError(f"{error}; mend it or take it away") from error
+            for position, tile in enumerate(tiles_of(picture, short_side=short_side)):
                 stem = target / f"{names[path]}_{position:03d}"
                 if (position == 0) != (stage == "whole") or float(tile.std()) < flattest:
                     continue
@@ -253,15 +255,15 @@ def load_pictures(folder: str | Path) -> list[Picture]:
     pictures = []
     for path in tile_paths(folder):
         damaged = f"{path}: not a prepared tile (a PNG and a (K, 3) array); delete it and prepare the folder again"
-        image = cv2.imread(str(path.with_suffix(".png")), cv2.IMREAD_GRAYSCALE)
         try:
+            image = read_gray(path.with_suffix(".png"))
             table = np.load(path, allow_pickle=False)
-        except (OSError, EOFError, ValueError) as error:
+        except (SequenceError, OSError, EOFError, ValueError) as error:
             raise TrainingDataError(f"{damaged} ({error})") from error
         # Of an archive numpy makes something that is no array.
-        if image is None or not isinstance(table, np.ndarray) or table.ndim != 2 or table.shape[1] != 3:
+        if not isinstance(table, np.ndarray) or table.ndim != 2 or table.shape[1] != 3:
             raise TrainingDataError(damaged)
-        pyramid = picture_pyramid(brighten(image))  # type: ignore[arg-type]
+        pyramid = picture_pyramid(brighten(image))
         pictures.append(Picture(pyramid, table[:, :2].copy(), table[:, 2].copy()))
     if not pictures:
         raise TrainingDataError(
