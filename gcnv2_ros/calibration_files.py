@@ -10,9 +10,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import yaml
+import numpy as np
+from numpy.typing import NDArray
 
 from .camera import Camera, CameraError, model_named
+from .settings_files import SettingsError, read_settings
+
+_LARGEST_SKEW = 1e-3
 
 _ORB_SLAM_MODELS = {"PinHole": "plumb_bob", "Rectified": "none", "KannalaBrandt8": "equidistant"}
 _ORB_SLAM_COEFFICIENTS = {
@@ -68,7 +72,10 @@ class CalibrationEntry:
 def read_entry(path: str | Path) -> CalibrationEntry:
     """Read one camera with what surrounds it; arguments and errors as `read_calibration`."""
     file, name = _split(path)
-    content = read_yaml(file)
+    try:
+        content = read_settings(file)
+    except SettingsError as error:
+        raise CameraError(str(error)) from error
     try:
         cameras = _cameras(content)
         if name and name not in cameras:
@@ -79,24 +86,6 @@ def read_entry(path: str | Path) -> CalibrationEntry:
         return CalibrationEntry(file, name, content, cameras[name]())
     except CameraError as error:
         raise CameraError(f"the calibration file {file} is not usable: {error}") from error
-
-
-def read_yaml(path: str | Path) -> Any:
-    """The content of a YAML file, also of one that OpenCV has written.
-
-    Raises
-    ------
-    CameraError
-        If the file is missing or is no YAML.
-    """
-    try:
-        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
-        # OpenCV's first line, "%YAML:1.0", is not YAML.
-        return yaml.load("\n".join(line for line in lines if not line.startswith("%YAML")), _Loader)
-    except OSError as error:
-        raise CameraError(f"cannot read the calibration file {path}: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise CameraError(f"the calibration file {path} is not YAML: {error}") from error
 
 
 def camera_from_intrinsics(content: Any) -> Camera:
@@ -120,28 +109,37 @@ def camera_from_intrinsics(content: Any) -> Camera:
         )
     except KeyError as error:
         raise CameraError(f"the entry {error} is missing") from error
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise CameraError(
             "resolution must be 2 numbers of pixels, intrinsics 4 numbers, and the distortion coefficients a list of "
             f"numbers: {error}"
         ) from error
 
 
-class _Loader(yaml.SafeLoader):
-    """The safe loader, which takes OpenCV's matrices for the mappings that they are."""
+def rigid_transform(value: Any, name: str) -> NDArray[np.float64]:
+    """A transform of rotation and translation, float64 (4, 4), from rows of numbers or from a matrix with ``data``.
 
-
-def _matrix(loader: yaml.SafeLoader, node: yaml.MappingNode) -> dict[Any, Any]:
-    return loader.construct_mapping(node, deep=True)
-
-
-_Loader.add_constructor("tag:yaml.org,2002:opencv-matrix", _matrix)
+    Raises
+    ------
+    CameraError
+        If it is none; the sentence has its `name`.
+    """
+    try:
+        matrix = np.array(value["data"] if isinstance(value, dict) else value, np.float64).reshape(4, 4)
+    except (KeyError, TypeError, ValueError) as error:
+        raise CameraError(f"{name} must be 4 x 4 numbers") from error
+    rotation = matrix[:3, :3]
+    with np.errstate(invalid="ignore", over="ignore"):
+        skew = np.abs(rotation @ rotation.T - np.eye(3)).max()
+    if not (np.isfinite(matrix).all() and skew < _LARGEST_SKEW and np.linalg.det(rotation) > 0):
+        raise CameraError(f"{name} holds no rotation")
+    return matrix
 
 
 def _split(path: str | Path) -> tuple[str, str]:
     """File and name of the camera in it."""
     file, sign, name = str(path).rpartition("#")
-    return (file, name) if sign and not Path(path).exists() else (str(path), "")
+    return (file, name) if sign and Path(file).is_file() and not Path(path).exists() else (str(path), "")
 
 
 def _cameras(content: Any) -> dict[str, Callable[[], Camera]]:
@@ -157,6 +155,9 @@ def _cameras(content: Any) -> dict[str, Callable[[], Camera]]:
             return {"": partial(camera_from_intrinsics, content)}
         if chain := [name for name in names if re.fullmatch(r"cam\d+", name)]:
             return {name: partial(camera_from_intrinsics, content[name]) for name in chain}
+        if "LEFT.K" in content:
+            # What stands under "Camera." is then the rectified pair's, which the recorded images are not of.
+            return {side: partial(_from_orb_slam2_stereo, content, side) for side in ("LEFT", "RIGHT")}
         if settings := sorted({found[1] for name in names if (found := re.match(r"(Camera\d*)\.fx$", name))}):
             return {name: partial(_from_orb_slam, content, name) for name in settings}
     raise CameraError(
@@ -166,16 +167,36 @@ def _cameras(content: Any) -> dict[str, Callable[[], Camera]]:
 
 
 def _from_orb_slam(content: dict[str, Any], name: str) -> Camera:
-    kind = content.get("Camera.type", "PinHole")
+    kind = str(content.get("Camera.type", "PinHole"))
     if kind not in _ORB_SLAM_MODELS:
         raise CameraError(f"Camera.type {kind!r} is unknown; known are {', '.join(_ORB_SLAM_MODELS)}")
     model = _ORB_SLAM_MODELS[kind]
     try:
-        width, height = (int(content[f"Camera.{side}"]) for side in ("width", "height"))
         fx, fy, cx, cy = (float(content[f"{name}.{number}"]) for number in ("fx", "fy", "cx", "cy"))
         coefficients = [float(content.get(f"{name}.{number}", 0.0)) for number in _ORB_SLAM_COEFFICIENTS[model]]
     except KeyError as error:
         raise CameraError(f"the entry {error} is missing") from error
     except (TypeError, ValueError) as error:
         raise CameraError(f"the entries of {name} must be numbers: {error}") from error
+    try:
+        width, height = (int(content[f"Camera.{side}"]) for side in ("width", "height"))
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise CameraError(
+            "Camera.width and Camera.height, the image's size in pixels, are missing; add them"
+        ) from error
     return Camera(width, height, fx, fy, cx, cy, model_named(model, coefficients, "Camera.type"), tuple(coefficients))
+
+
+def _from_orb_slam2_stereo(content: dict[str, Any], side: str) -> Camera:
+    entries = {
+        "image_width": "width",
+        "image_height": "height",
+        "camera_matrix": "K",
+        "distortion_coefficients": "D",
+        "rectification_matrix": "R",
+        "projection_matrix": "P",
+    }
+    missing = [f"{side}.{entry}" for entry in entries.values() if f"{side}.{entry}" not in content]
+    if missing:
+        raise CameraError(f"the entry {missing[0]!r} is missing")
+    return Camera.from_dict({name: content[f"{side}.{entry}"] for name, entry in entries.items()})

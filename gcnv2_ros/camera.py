@@ -79,7 +79,10 @@ class Camera:
             object.__setattr__(self, name, value)
 
         for name in ("width", "height"):
-            put(name, int(getattr(self, name)))
+            value = getattr(self, name)
+            if not math.isfinite(value):
+                raise CameraError(f"the {name} of a camera's image must be a number of pixels, got {value}")
+            put(name, int(value))
         for name in ("fx", "fy", "cx", "cy"):
             put(name, float(getattr(self, name)))
         if self.width <= 0 or self.height <= 0:
@@ -178,10 +181,14 @@ class Camera:
                 raise CameraError(f"'{name}' must have {count} numbers, got {len(data)}")
             return data
 
+        def matrix_unless_zero(name: str, shape: tuple[int, int]) -> NDArray[np.float64] | None:
+            data = matrix(name, shape[0] * shape[1]) if name in content else []
+            return np.reshape(data, shape) if any(data) else None
+
         def pixels(name: str) -> int:
             try:
                 return int(content[name])
-            except (TypeError, ValueError) as error:
+            except (TypeError, ValueError, OverflowError) as error:
                 raise CameraError(f"'{name}' must be a number of pixels, got {content[name]!r}") from error
 
         if not isinstance(content, dict):
@@ -198,12 +205,8 @@ class Camera:
                 cy=k[5],
                 model=model_named(str(content.get("distortion_model") or ""), d, "'distortion_model'"),
                 coefficients=tuple(d),
-                rectification=np.reshape(matrix("rectification_matrix", 9), (3, 3))
-                if "rectification_matrix" in content
-                else None,
-                projection=np.reshape(matrix("projection_matrix", 12), (3, 4))
-                if "projection_matrix" in content
-                else None,
+                rectification=matrix_unless_zero("rectification_matrix", (3, 3)),
+                projection=matrix_unless_zero("projection_matrix", (3, 4)),
                 frame_id=frame_id,
             )
         except KeyError as error:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from gcnv2_ros.extraction import DecodeOptions, Extractor, ExtractorOptions, create_extractor
+from gcnv2_ros.frame_features import extract_right
 from gcnv2_ros.geometry import warp_homography
 from gcnv2_ros.matching import MatchingError, match
 from gcnv2_ros.sequences import RoomOptions, SyntheticRoom
@@ -65,3 +66,12 @@ def test_sift_and_orb_are_not_matched_with_each_other(gray: np.ndarray) -> None:
     orb = create_extractor(ExtractorOptions(model="orb"))
     with pytest.raises(MatchingError, match="l2 and hamming"):
         match(sift().extract(gray), orb.extract(gray))
+
+
+def test_descriptors_have_length_one_and_are_found_again_in_a_noisy_stereo_pair() -> None:
+    room = SyntheticRoom(RoomOptions(width=320, height=240, frames=1, seed=2, baseline=0.1, noise=2.0))
+    frame, extractor = room[0], sift()
+    features = extractor.extract(frame.gray)
+    np.testing.assert_allclose(np.linalg.norm(features.descriptors, axis=1), 1.0, rtol=1e-5)
+    seen, _ = extract_right(extractor, features, frame, room)
+    assert np.mean(np.isfinite(seen.depth)) > 0.4

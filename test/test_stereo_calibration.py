@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import cv2
@@ -67,6 +68,18 @@ def kalibr(folder: Path) -> tuple[str, str]:
     return f"{folder / 'camchain.yaml'}#cam1", f"{folder / 'camchain.yaml'}#cam2"
 
 
+def kalibr_with_imu(folder: Path) -> tuple[str, str]:
+    chain = {
+        "cam0": {**entry(LEFT, "distortion_coeffs"), "T_cam_imu": invert_pose(BODY_FROM_LEFT).tolist()},
+        "cam1": {
+            **entry(RIGHT, "distortion_coeffs"),
+            "T_cam_imu": (LEFT_TO_RIGHT @ invert_pose(BODY_FROM_LEFT)).tolist(),
+        },
+    }
+    (folder / "chain.yaml").write_text(yaml.safe_dump(chain))
+    return f"{folder / 'chain.yaml'}#cam0", f"{folder / '..' / folder.name / 'chain.yaml'}#cam1"
+
+
 def orb_slam(folder: Path) -> tuple[str, str]:
     lines = ["%YAML:1.0", 'File.version: "1.0"', 'Camera.type: "PinHole"', "Camera.width: 640", "Camera.height: 480"]
     for name, camera in (("Camera1", LEFT), ("Camera2", RIGHT)):
@@ -78,7 +91,7 @@ def orb_slam(folder: Path) -> tuple[str, str]:
     return f"{folder / 'stereo.yaml'}#Camera1", f"{folder / 'stereo.yaml'}#Camera2"
 
 
-@pytest.mark.parametrize("write", [euroc, kalibr, orb_slam])
+@pytest.mark.parametrize("write", [euroc, kalibr, kalibr_with_imu, orb_slam])
 def test_what_is_seen_lies_in_one_row_of_the_rectified_pair(write, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     left, right = read_stereo_calibration(*write(tmp_path))
     for camera, given in ((left, LEFT), (right, RIGHT)):
@@ -107,6 +120,39 @@ def test_the_command_writes_files_of_ros(tmp_path: Path, capsys: pytest.CaptureF
     assert again == pair
     assert main(["calibration", files[0], "--out", str(tmp_path / "one")]) == 0
     assert read_calibration(tmp_path / "one" / "camera.yaml").to_dict() == LEFT.to_dict() | {"camera_name": "camera"}
+
+
+def test_one_entry_of_rectified_images_stands_for_both_cameras(tmp_path: Path) -> None:
+    path = tmp_path / "D435i.yaml"
+    lines = ['File.version: "1.0"', 'Camera.type: "Rectified"', "Camera.width: 640", "Camera.height: 480"]
+    lines += ["Camera1.fx: 382.6", "Camera1.fy: 382.6", "Camera1.cx: 320.2", "Camera1.cy: 236.5", "Stereo.b: 0.05"]
+    path.write_text("\n".join(lines))
+    left, right = read_stereo_calibration(path, path)
+    assert right.baseline == pytest.approx(0.05)
+    np.testing.assert_allclose(left.rectification, np.eye(3), atol=1e-12)
+    np.testing.assert_allclose(left.projection[:, :3], left.matrix, atol=1e-3)
+    path.write_text(path.read_text().replace("Stereo.b: 0.05", "Stereo.b: wide"))
+    with pytest.raises(CameraError, match=r"Stereo\.b must be a number, got 'wide'"):
+        read_stereo_calibration(path, path)
+
+
+@pytest.mark.parametrize(
+    ("position", "words"),
+    [
+        ((0.12, 0.0, 0.0), "stands on the left of that of .*name the left one first"),
+        ((0.0, 0.1, 0.0), "above or below"),
+    ],
+)
+def test_pairs_that_do_not_stand_side_by_side_are_refused_before_anything_is_written(
+    position: tuple[float, float, float], words: str, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    left, right = kalibr(tmp_path)
+    chain = yaml.safe_load((tmp_path / "camchain.yaml").read_text())
+    chain["cam2"]["T_cn_cnm1"] = pose((0.0, 0.0, 0.0), position).tolist()
+    (tmp_path / "camchain.yaml").write_text(yaml.safe_dump(chain))
+    assert main(["calibration", left, right, "--out", str(tmp_path / "pair")]) == 1
+    assert re.search(words, capsys.readouterr().err)
+    assert not (tmp_path / "pair").exists()
 
 
 def test_files_that_are_there_are_kept(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

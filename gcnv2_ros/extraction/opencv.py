@@ -98,6 +98,10 @@ class OpenCVExtractor(Extractor):
         self._last_timings = Timings(*seconds.tolist())
         return results
 
+    def _scaled(self, descriptors: np.ndarray) -> np.ndarray:
+        """The descriptors as they are published, (N, D)."""
+        return descriptors
+
     def _features(
         self,
         found: Sequence[cv2.KeyPoint],
@@ -122,7 +126,7 @@ class OpenCVExtractor(Extractor):
         return Features(
             uv[order],
             response,
-            descriptors[order],
+            self._scaled(descriptors[order]),
             geometry.image_size,
             self.metric,
             size=size * np.float32(geometry.mean_scale),

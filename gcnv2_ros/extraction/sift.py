@@ -7,6 +7,7 @@ Lowe, "Distinctive Image Features from Scale-Invariant Keypoints", IJCV 2004.
 from __future__ import annotations
 
 import cv2
+import numpy as np
 
 from ..features import Metric
 from .opencv import OpenCVExtractor
@@ -18,9 +19,10 @@ _PRECISE_UPSCALE = tuple(int(part) for part in cv2.__version__.split(".")[:2]) >
 
 
 class SiftExtractor(OpenCVExtractor):
-    """SIFT with OpenCV's own settings; descriptors are 128 floats, compared by L2 distance.
+    """SIFT with OpenCV's own settings; descriptors are 128 floats of length 1, compared by L2 distance.
 
-    A place with two dominant directions gives two keypoints.
+    OpenCV's have a length of 512; limits of the distance are for 1, which those of networks have. A place with two
+    dominant directions gives two keypoints.
     """
 
     model = MODEL
@@ -33,3 +35,8 @@ class SiftExtractor(OpenCVExtractor):
         if _PRECISE_UPSCALE:
             return cv2.SIFT.create(nfeatures=count, enable_precise_upscale=True)
         return cv2.SIFT.create(nfeatures=count)
+
+    def _scaled(self, descriptors: np.ndarray) -> np.ndarray:
+        length = np.linalg.norm(descriptors, axis=1, keepdims=True)
+        # A descriptor of zeros, of a place without any gradient, stays one.
+        return descriptors / np.maximum(length, 1.0)

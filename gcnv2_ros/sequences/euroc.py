@@ -10,9 +10,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ..calibration_files import camera_from_intrinsics, read_yaml
+from ..calibration_files import camera_from_intrinsics, rigid_transform
 from ..camera import Camera, CameraError
 from ..geometry import invert_pose, rectify_pair
+from ..settings_files import SettingsError, read_settings
 from .base import Frame, Sequence, SequenceError
 from .reading import PoseTable, check_size, nanoseconds, numbers, read_picture, read_table
 
@@ -126,16 +127,14 @@ def read_sensor_yaml(path: Path) -> tuple[Camera, NDArray[np.float64]]:
         If the file is missing or incomplete.
     """
     try:
-        content = read_yaml(path)
-    except CameraError as error:
+        content = read_settings(path)
+    except SettingsError as error:
         raise SequenceError(str(error)) from error
     try:
         camera = replace(camera_from_intrinsics(content), frame_id=path.parent.name)
-        body_from_camera = np.array(content["T_BS"]["data"], np.float64).reshape(4, 4)
+        body_from_camera = rigid_transform(content.get("T_BS"), "T_BS")
     except CameraError as error:
         raise SequenceError(f"{path}: {error}") from error
-    except (KeyError, TypeError, ValueError) as error:
-        raise SequenceError(f"{path}: T_BS must be a matrix of 4 x 4 numbers: {error!r}") from error
     return camera, body_from_camera
 
 
