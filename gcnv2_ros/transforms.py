@@ -18,6 +18,8 @@ from .errors import GCNv2Error
 from .geometry import interpolate_pose, pose_from_quaternion
 
 _NANOSECONDS = 1_000_000_000
+# Publishers of one frame get out of step by less; more means that time has jumped back.
+_JUMP = _NANOSECONDS
 
 
 class TransformError(GCNv2Error):
@@ -40,8 +42,8 @@ class RotationBuffer:
     Parameters
     ----------
     history
-        Seconds of transforms that are kept. One that is older than that, against the latest of its frame, means that
-        time has jumped back, as when a recording is played again: what was known of the frame is forgotten.
+        Seconds of transforms that are kept. One that is more than a second older than the latest of its frame means
+        that time has jumped back, as when a recording is played again: what was known of the frame is forgotten.
     longest_gap
         Seconds between two transforms of a frame over which is interpolated.
     longest_hold
@@ -78,7 +80,7 @@ class RotationBuffer:
             link = self._links.get(child)
             if link is None or (link.parent, link.fixed) != (parent, fixed):
                 link = self._links[child] = _Link(parent, fixed)
-            if link.stamps and link.stamps[-1] - stamp > self._history:
+            if link.stamps and link.stamps[-1] - stamp > _JUMP:
                 link.stamps.clear()
                 link.quaternions.clear()
             at = bisect_left(link.stamps, stamp)
