@@ -20,6 +20,7 @@ from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 from gcnv2_ros.camera import Camera
 from gcnv2_ros.extraction import DecodeOptions, Extractor, ExtractorOptions, create_extractor
 from gcnv2_ros.features import Features
+from gcnv2_ros.ros import frontend
 from gcnv2_ros.ros.fallback import FallbackExtractor
 from gcnv2_ros.ros.features_msg import decode_features
 
@@ -152,6 +153,54 @@ def test_deactivating_in_the_midst_of_a_frame_ends_it_and_cleanup_frees_the_mode
         with create_extractor(ExtractorOptions(model="orb"), DecodeOptions(max_keypoints=33)) as fewer:
             assert clouds[-1].width == len(fewer.extract(textured(3)))
         assert len(built) == 2
+
+
+def test_a_frame_that_outlives_the_stop_keeps_its_model_and_no_other_runs_beside_it(
+    namespace: str,
+    probe: Probe,
+    create: Callable[..., Extractor],
+    built: list[Watched],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with InProcess(create, namespace):
+        assert activate(probe)
+        images = probe.publisher(Image, f"{namespace}/image")
+        (extractor,) = built
+        extractor.go_on.clear()
+        probe.wait_for(extractor.working.is_set, "a frame", meanwhile=lambda: images.publish(gray_message(textured(2))))
+        with monkeypatch.context() as impatient:
+            impatient.setattr(frontend, "_STOP_SECONDS", 0.1)
+            assert probe.change_state(Transition.TRANSITION_DEACTIVATE)
+            for transition in (Transition.TRANSITION_ACTIVATE, Transition.TRANSITION_CLEANUP):
+                assert not probe.change_state(transition)
+                assert probe.state() == "inactive"
+            assert not extractor.closed
+        extractor.go_on.set()
+        assert probe.change_state(Transition.TRANSITION_ACTIVATE)
+        assert probe.change_state(Transition.TRANSITION_DEACTIVATE)
+        assert probe.change_state(Transition.TRANSITION_CLEANUP)
+        assert extractor.closed
+
+
+def test_a_node_that_is_shut_down_in_the_midst_of_a_frame_does_not_free_the_model_under_it(
+    namespace: str,
+    probe: Probe,
+    create: Callable[..., Extractor],
+    built: list[Watched],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with InProcess(create, namespace):
+        assert activate(probe)
+        images = probe.publisher(Image, f"{namespace}/image")
+        (extractor,) = built
+        extractor.go_on.clear()
+        probe.wait_for(extractor.working.is_set, "a frame", meanwhile=lambda: images.publish(gray_message(textured(2))))
+        with monkeypatch.context() as impatient:
+            impatient.setattr(frontend, "_STOP_SECONDS", 0.1)
+            assert probe.change_state(Transition.TRANSITION_ACTIVE_SHUTDOWN)
+            assert not extractor.closed
+        extractor.go_on.set()
+    assert extractor.closed
 
 
 def test_a_calibration_that_is_latched_anew_while_the_node_rests_holds_afterwards(

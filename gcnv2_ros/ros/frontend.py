@@ -82,9 +82,9 @@ class FrontendNode(LifecycleNode):
         return self.trigger_configure() == success and self.trigger_activate() == success
 
     def close(self) -> None:
-        """Unsubscribe, stop the worker and free the model, whatever the state."""
-        self._stop()
-        self._free()
+        """Unsubscribe, stop the worker and free the model, whatever the state; a frame that does not end keeps it."""
+        if self._stop():
+            self._free()
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load the model and create the publishers."""
@@ -108,7 +108,9 @@ class FrontendNode(LifecycleNode):
         return super().on_configure(state)
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Start the worker and subscribe."""
+        """Start the worker and subscribe; a failure while a frame of the time before is still in work."""
+        if not self._stop():
+            return TransitionCallbackReturn.FAILURE
         result = super().on_activate(state)
         try:
             self._start()
@@ -123,7 +125,9 @@ class FrontendNode(LifecycleNode):
         return super().on_deactivate(state)
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Free the model and remove the publishers."""
+        """Free the model and remove the publishers; a failure while a frame is still in work, which needs them."""
+        if not self._stop():
+            return TransitionCallbackReturn.FAILURE
         self._free()
         return super().on_cleanup(state)
 
@@ -133,9 +137,9 @@ class FrontendNode(LifecycleNode):
         return super().on_shutdown(state)
 
     def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Stop and free everything, so that the node can be configured again."""
+        """Stop and free everything, so that the node can be configured again; a failure where a frame does not end."""
         self.close()
-        return TransitionCallbackReturn.SUCCESS
+        return TransitionCallbackReturn.SUCCESS if self._pipeline is None else TransitionCallbackReturn.FAILURE
 
     def _start(self) -> None:
         assert self._pipeline is not None, "the state machine activates configured nodes only"
@@ -156,22 +160,28 @@ class FrontendNode(LifecycleNode):
         if self._inputs[0].library:
             self.get_logger().info(f"messages are brought together by {self._inputs[0].library}")
 
-    def _stop(self) -> None:
+    def _stop(self) -> bool:
+        """Unsubscribe and let the worker end; returns whether it has, as until then the pipeline is its own."""
         for inputs in self._inputs:
             inputs.close()
         self._inputs = []
         for subscription in self._roll_subscriptions:
             self.destroy_subscription(subscription)
         self._roll_subscriptions = []
-        worker, self._worker = self._worker, None
-        if worker is None:
-            return
-        waiting, ended = worker.stop(_STOP_SECONDS)
+        if self._worker is None:
+            return True
+        waiting, ended = self._worker.stop(_STOP_SECONDS)
         for camera, count in zip(self._cameras, waiting):
             if count:
                 camera.statistics.count_dropped("deactivated", count)
-        if not ended:
-            self.get_logger().error(f"the latest frame is still being processed after {_STOP_SECONDS:g} s")
+        if ended:
+            self._worker = None
+        else:
+            self.get_logger().error(
+                f"the latest frame is still being processed after {_STOP_SECONDS:g} s; until it ends the node keeps "
+                "its model and cannot be activated or cleaned up"
+            )
+        return ended
 
     def _free(self) -> None:
         pipeline, self._pipeline = self._pipeline, None
