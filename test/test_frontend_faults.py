@@ -21,11 +21,13 @@ from diagnostic_msgs.msg import DiagnosticArray
 from rcl_interfaces.srv import SetParameters
 from rclpy.parameter import Parameter
 from ros_helpers import InProcess, NodeProcess, Probe, gray_message, textured
-from sensor_msgs.msg import CompressedImage, Image, PointCloud2
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 from std_msgs.msg import String
 
+from gcnv2_ros.camera import Camera
 from gcnv2_ros.extraction import DecodeOptions, Extractor, ExtractorOptions, create_extractor
 from gcnv2_ros.features import Features
+from gcnv2_ros.ros.features_msg import decode_features
 
 NAME = "/gcnv2_frontend"
 
@@ -172,6 +174,28 @@ def test_a_crop_that_leaves_nothing_of_the_image_drops_it_with_a_sentence(
     )
     assert probe.set_parameter("crop_left", 0).successful
     assert features_come(probe, clouds, images, 6001, textured(3)).width > 0
+
+
+def test_calibrations_that_alternate_are_told_once_and_not_with_every_message(
+    frontend: NodeProcess, probe: Probe, clouds: list[PointCloud2], images: Any
+) -> None:
+    calibrations = probe.publisher(CameraInfo, "/camera_info")
+
+    def publish(focal: float) -> None:
+        calibrations.publish(CameraInfo(**Camera(320, 240, focal, focal, 159.5, 119.5).camera_info_fields()))
+        images.publish(gray_message(textured(3), stamp=(7000, 0)))
+
+    def focal_length() -> float:
+        received = decode_features(clouds[-1])
+        return float(np.median((received.features.uv[:, 0] - 159.5) / received.rays[:, 0]))
+
+    for focal in (400.0, 500.0) * 3:
+        probe.wait_for(
+            lambda: clouds and focal_length() == pytest.approx(focal, rel=1e-3),  # noqa: B023
+            f"rays of the focal length {focal:g}",
+            meanwhile=lambda: publish(focal),  # noqa: B023
+        )
+    assert frontend.log.count("/camera_info: the calibration has changed") == 1
 
 
 def test_corrupt_compressed_images(tmp_path: Path, probe: Probe) -> None:

@@ -16,6 +16,7 @@ from sensor_msgs.msg import CameraInfo
 
 from gcnv2_ros.camera import Camera, CameraError
 from gcnv2_ros.features import Features
+from gcnv2_ros.rectification import Rectifier
 from gcnv2_ros.ros.calibration import Calibration, View, stereo_geometry
 from gcnv2_ros.ros.diagnostics import diagnostic_array, diagnostic_status
 from gcnv2_ros.ros.reporting import Throttle
@@ -312,6 +313,38 @@ def test_a_frame_in_work_keeps_its_calibration_when_another_comes() -> None:
     np.testing.assert_array_equal(view.rays(features), before)
     with pytest.raises(CameraError, match="there is no calibration"):
         calibration.view.rectifier()
+
+
+def test_calibrations_that_alternate_keep_what_rectifies_their_images() -> None:
+    calibration = Calibration()
+    messages = [
+        CameraInfo(**Camera(64, 48, focal, focal, 32.0, 24.0, "plumb_bob", (0.1,) * 5).camera_info_fields())
+        for focal in (40.0, 50.0, 60.0)
+    ]
+
+    def rectifiers(order: list[int]) -> list[Rectifier]:
+        found = []
+        for index in order:
+            assert calibration.update(messages[index])
+            found.append(calibration.view.rectifier())
+            assert found[-1].camera.fx == messages[index].p[0]
+        return found
+
+    first, second, again, second_again = rectifiers([0, 1, 0, 1])
+    assert (first, second) == (again, second_again)
+    assert rectifiers([2, 0])[1] is not first, "only the latest are kept"
+
+
+def test_a_calibration_that_is_no_camera_is_refused_whenever_it_comes() -> None:
+    calibration = Calibration()
+    good = CameraInfo(**Camera(64, 48, 40.0, 40.0, 32.0, 24.0).camera_info_fields())
+    bad = CameraInfo(**Camera(64, 48, 40.0, 40.0, 32.0, 24.0).camera_info_fields())
+    bad.distortion_model = "thin_prism_of_my_own"
+    for _ in range(2):
+        assert calibration.update(good)
+        with pytest.raises(CameraError, match="thin_prism_of_my_own"):
+            calibration.update(bad)
+        assert calibration.camera is None
 
 
 def pair(cx: float = 320.0, cy: float = 240.0, fx: float = 500.0, baseline: float = 0.1) -> list[View]:

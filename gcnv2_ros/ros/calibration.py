@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 # Pixels: what a calibration file's rounding leaves, and no more, as it makes every depth wrong by as much disparity.
 _COLUMN_TOLERANCE = 0.05
+# As many as the publishers that share a topic by mistake; what rectifies is made once for each and takes long.
+_KEPT_VIEWS = 2
 
 
 class View:
@@ -110,6 +112,7 @@ class Calibration:
     def __init__(self, *, rectified: bool = False) -> None:
         self._rectified = rectified
         self._content: tuple[Any, ...] | None = None
+        self._kept: dict[tuple[Any, ...], View] = {}
         self._view = View(None, rectified=rectified, source="camera_info")
         # So that the first frame does not wait for it.
         distortion.compiled()
@@ -153,11 +156,19 @@ class Calibration:
         if content == self._content:
             return False
         self._content = content
-        camera = None
-        try:
-            camera = Camera.from_camera_info(message)
-        finally:
-            self._view = View(camera, rectified=self._rectified, source="camera_info")
+        view = self._kept.pop(content, None)
+        if view is None:
+            camera = None
+            try:
+                camera = Camera.from_camera_info(message)
+            finally:
+                self._view = View(camera, rectified=self._rectified, source="camera_info")
+        else:
+            self._view = view
+        # The latest one last, so that the first is the one to go.
+        self._kept[content] = self._view
+        while len(self._kept) > _KEPT_VIEWS:
+            del self._kept[next(iter(self._kept))]
         return True
 
 

@@ -208,4 +208,6 @@ class CameraInputs:
         if changed and calibration.camera is None:
             self._camera.reporter.warn(topic, f"{topic}: the camera is not calibrated; viewing rays are NaN")
         elif changed and known:
-            self._node.get_logger().info(f"{topic}: the calibration has changed; it holds from the next frame on")
+            self._camera.reporter.tell(
+                f"{topic} has changed", f"{topic}: the calibration has changed; it holds from the next frame on"
+            )

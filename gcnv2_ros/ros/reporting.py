@@ -70,6 +70,12 @@ class Reporter:
         if held_back is not None:
             self._logger.warning(sentence + _more(held_back))
 
+    def tell(self, kind: str, sentence: str) -> None:
+        """Log what is no fault, as long as it does not come again and again."""
+        held_back = self._throttle.admit(kind)
+        if held_back is not None:
+            self._logger.info(sentence + _more(held_back))
+
     def failed(self, what: str, error: Exception) -> None:
         """Log at once, and remember, that something the node was asked to do did not work."""
         self._statistics.note_error(sentence_of(error))
