@@ -14,7 +14,7 @@ import pytest
 pytest.importorskip("rclpy", reason="ROS 2 is not installed")
 
 from diagnostic_msgs.msg import DiagnosticArray
-from ros_helpers import NodeProcess, Probe, diagnostics_of, gray_message
+from ros_helpers import NodeProcess, Probe, diagnostics_of, gray_message, textured
 from sensor_msgs.msg import CameraInfo, Image, PointCloud, PointCloud2
 
 from gcnv2_ros.extraction import DecodeOptions, ExtractorOptions, create_extractor
@@ -126,6 +126,22 @@ def test_tracks_persist_in_the_features_and_in_the_messages_for_vins(tmp_path: P
         assert float(values["track length mean (frames)"]) == 2.0
         assert process.stop() == 0, process.log
         assert "Traceback" not in process.log
+
+
+def test_stamps_that_repeat_and_so_end_all_tracks_are_told_once(tmp_path: Path, probe: Probe) -> None:
+    remappings = {"__node": "unstamped", "image": "/unstamped/image"}
+    parameters = {**ORB, "tracking": True, "queue": "all"}
+    with NodeProcess(tmp_path / "log.txt", parameters, remappings) as process:
+        process.wait_for_log("active")
+        clouds = probe.collect(PointCloud2, "/unstamped/features")
+        images = probe.publisher(Image, "/unstamped/image")
+        probe.wait_for(
+            lambda: len(clouds) >= 4,
+            "features of four images without a stamp",
+            meanwhile=lambda: images.publish(gray_message(textured(1), stamp=(0, 0))),
+        )
+        assert process.log.count("the stamps of /unstamped/image repeat: two images of 0.000 s") == 1
+        assert process.stop() == 0, process.log
 
 
 @pytest.mark.parametrize(

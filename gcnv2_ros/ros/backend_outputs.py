@@ -59,6 +59,7 @@ class BackendOutputs:
         self._tracker = FeatureTracker() if tracking or vins else None
         self._max_points = vins_max_points
         self._previous: TrackedRays | None = None
+        self._followed_ns: int | None = None
         self._vins = create_publisher(PointCloud, f"{prefix}vins_features") if vins else None
         self._rtabmap = create_publisher(rtabmap_class, f"{prefix}rgbd_image") if rtabmap else None
 
@@ -71,6 +72,10 @@ class BackendOutputs:
     def track_statistics(self) -> TrackStatistics | None:
         """Of the latest frame; None without tracking."""
         return None if self._tracker is None else self._tracker.statistics
+
+    def repeats(self, stamp_ns: int) -> bool:
+        """Whether the image to be followed next has the stamp of the latest one, so that all tracks end with it."""
+        return self._tracker is not None and stamp_ns == self._followed_ns
 
     def follow(self, features: Features, stamp_ns: int, image: NDArray[np.uint8]) -> Features:
         """The features with `track_id` filled and positions refined; as they are without tracking.
@@ -91,6 +96,7 @@ class BackendOutputs:
         if not self._tracker.accepts(features):
             # The camera's resolution or the extractor has changed.
             self._tracker.reset()
+        self._followed_ns = stamp_ns
         return self._tracker.update(features, stamp_ns, image=image)
 
     def publish(

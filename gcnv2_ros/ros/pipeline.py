@@ -165,10 +165,16 @@ class Pipeline:
         camera = decoded.frame.camera
         decoder, outputs = self._decoders[camera], self._outputs[camera]
         right = features[1] if len(features) > 1 else None
+        backends, stamp = self._backends[camera], stamp_ns(decoded.frame.messages["image"])
+        if backends.repeats(stamp):
+            topic = self._cameras[camera].image_topic
+            self._cameras[camera].reporter.warn(
+                "repeated stamp",
+                f"the stamps of {topic} repeat: two images of {stamp * 1e-9:.3f} s, between which no keypoint is "
+                "followed; does the driver stamp its images?",
+            )
         # Tracking refines positions, on which depth depends.
-        followed = self._backends[camera].follow(
-            features[0], stamp_ns(decoded.frame.messages["image"]), decoded.grays[0]
-        )
+        followed = backends.follow(features[0], stamp, decoded.grays[0])
         completed = decoder.complete(decoded, followed, right, options)
         rays = outputs.publish(decoded, completed, right)
         self._publish_for_backends(decoded, completed, rays)
