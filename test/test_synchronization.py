@@ -160,6 +160,47 @@ def test_a_clock_that_jumps_back_starts_anew(kind: Any, method: str) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("method", ["exact", "approximate"])
+def test_a_clock_that_goes_back_a_little_costs_what_waited_and_one_message(kind: Any, method: str) -> None:
+    sync = rig(kind, method=method, queue=5)
+    sync.add("image", *range(900, 1000, 10))
+    for stamp in range(0, 2000, 33):
+        sync.add("image", stamp)
+        sync.add("depth", stamp)
+    assert sync.sets == [(stamp, stamp) for stamp in range(33, 2000, 33)]
+    # The ten of before, and the first one of the new time, which may have been one that is late.
+    assert sync.unmatched == {"image": 11}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_sets_after_a_clock_has_gone_back_a_little_go_on(kind: Any) -> None:
+    sync = rig(kind)
+    for stamp in (900, 933, 966, 500, 533, 566):
+        sync.add("image", stamp)
+        sync.add("depth", stamp)
+    assert sync.sets == [(stamp, stamp) for stamp in (900, 933, 966, 533, 566)]
+    assert sync.unmatched == {"image": 1, "depth": 1}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_set_that_comes_out_of_its_turn_is_given_up_and_counted(kind: Any) -> None:
+    sync = rig(kind)
+    sync.add("image", 33, 66, 99)
+    sync.add("depth", 66, 33, 99)
+    assert sync.sets == [(66, 66), (99, 99)]
+    assert sync.unmatched == {"image": 1, "depth": 1}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_images_that_have_changed_places_keep_what_waits(kind: Any) -> None:
+    sync = rig(kind)
+    sync.add("image", 66, 33, 99)
+    sync.add("depth", 33, 66, 99)
+    assert sync.sets == [(33, 33), (66, 66), (99, 99)]
+    assert not sync.unmatched
+
+
+@pytest.mark.parametrize("kind", KINDS)
 @given(data=st.data())
 def test_every_message_is_in_one_set_or_waits_or_is_counted(kind: Any, data: st.DataObject) -> None:
     sync = rig(kind, slop=0.01, queue=4)
