@@ -174,8 +174,10 @@ def test_a_loss_is_a_gap_and_a_jump_back_in_time_a_new_start(node: OdometryProce
     probe.wait_for(lambda: odometry, "the pose after the loss")
     assert odometry[0].header.stamp.sec == 12
     assert "lost: 0 features" in node.log
-    features.publish(message_at(3))
+    for step in (3, 4):
+        features.publish(message_at(step))
     probe.wait_for(lambda: len(odometry) == 2, "the pose of the new start")
+    assert odometry[1].header.stamp.nanosec == 400_000_000, "the second message tells that time has jumped"
     np.testing.assert_allclose(pose_of(odometry[1])[:3, 3], 0.0, atol=1e-9)
     assert "time went back" in node.log
 
@@ -198,6 +200,23 @@ def test_a_message_that_comes_late_is_dropped_and_the_map_stays(node: OdometryPr
     np.testing.assert_allclose(last[:3, 3] - first[:3, 3], (0.0, -2 * STEP, 0.0), atol=1e-3)
     assert "101 ms before that of the latest one" in node.log
     assert "does the driver stamp its images?" in node.log
+
+
+def test_messages_of_a_second_source_far_off_in_time_leave_the_map_as_it_is(
+    node: OdometryProcess, probe: Probe
+) -> None:
+    odometry = probe.collect(OdometryMessage, f"{NAME}/odometry")
+    features = probe.publisher(PointCloud2, "/features")
+    probe.comes_true(lambda: False, 1.0)
+    for step in (29, 30, 31):
+        features.publish(message_at(step))
+        features.publish(message_at(step, late_ns=12_000_000_000))
+        features.publish(message_at(step, late_ns=-1_000_000_000_000) if step == 30 else message_at(step))
+    probe.wait_for(lambda: len(odometry) == 3, "the poses of the first source")
+    assert [message.header.stamp.nanosec for message in odometry] == [900_000_000, 0, 100_000_000]
+    first, last = pose_of(odometry[0]), pose_of(odometry[-1])
+    np.testing.assert_allclose(last[:3, 3] - first[:3, 3], (0.0, -2 * STEP, 0.0), atol=1e-3)
+    assert "that of the latest one; time has jumped only if the next message goes on from it" in node.log
 
 
 def test_descriptors_of_another_kind_are_a_new_start(node: OdometryProcess, probe: Probe) -> None:

@@ -33,7 +33,9 @@ from ..vocabulary import Vocabulary, load_vocabulary, shipped_vocabularies
 from .features_msg import FeaturesMessageError, ReceivedFeatures, decode_features
 from .parameter_spec import ParameterSpec
 from .qos import volatile_qos
+from .reporting import Throttle, more_of_kind
 from .running import run_node
+from .succession import Step, Succession
 
 try:
     from tf2_msgs.msg import TFMessage
@@ -48,8 +50,6 @@ _THROTTLE_SECONDS = 5.0
 # The focal lengths follow from so many keypoints that are so many pixels apart in both directions.
 _MINIMUM_RAYS = 8
 _MINIMUM_SPREAD = 30.0
-# A message that is late by more does not come late: time has jumped.
-_LATE_NS = 1_000_000_000
 # Of a velocity that nothing has measured, (m/s)^2 and (rad/s)^2.
 _UNKNOWN_VARIANCE = 1e6
 
@@ -185,7 +185,8 @@ class OdometryNode(Node):
         # Made from the first message with rays; now only to fail early if something is missing or wrong.
         Odometry(Camera(2, 2, 1.0, 1.0, 0.5, 0.5), self._options, vocabulary=self._vocabulary)
         self._odometry: Odometry | None = None
-        self._latest: TrackResult | None = None
+        self._succession = Succession()
+        self._throttle = Throttle(_THROTTLE_SECONDS)
         self._path: list[PoseStamped] = []
         self._transforms: Any = None
         if values["publish_tf"] and TFMessage is None:
@@ -211,34 +212,32 @@ class OdometryNode(Node):
 
     def _goes_on(self, received: ReceivedFeatures) -> bool:
         """Whether to track the message; what no longer goes with the map has it forgotten."""
-        late = -1 if self._latest is None else self._latest.stamp_ns - received.stamp_ns
-        if late == 0:
-            self.get_logger().warning(
-                f"a features message is dropped: its stamp, {received.stamp_ns * 1e-9:.3f} s, is that of the latest "
-                "one; does the driver stamp its images?",
-                throttle_duration_sec=_THROTTLE_SECONDS,
-            )
+        verdict = self._succession.judge(received.stamp_ns)
+        if verdict.step is Step.GOES_BACK:
+            self._start_anew(verdict.step.value, verdict.sentence)
+        elif verdict.step is not Step.GOES_ON:
+            self._warn(verdict.step.value, f"a features message is dropped: {verdict.sentence}")
             return False
-        if 0 < late <= _LATE_NS:
-            self.get_logger().warning(
-                f"a features message is dropped: its stamp is {late * 1e-6:.0f} ms before that of the latest one",
-                throttle_duration_sec=_THROTTLE_SECONDS,
-            )
-            return False
-        if late > 0:
-            self._start_anew(f"time went back by {late * 1e-9:.1f} s")
         before = None if self._odometry is None else self._odometry.descriptor_kind
         (metric, width), count = received.features.kind, len(received.features)
         if count and before is not None and before != (metric, width):
             self._start_anew(
-                f"the descriptors are {width} columns compared by {metric}, before {before[1]} compared by {before[0]}"
+                "other descriptors",
+                f"the descriptors are {width} columns compared by {metric}, before {before[1]} compared by {before[0]}",
             )
         return True
 
-    def _start_anew(self, reason: str) -> None:
-        self.get_logger().warning(f"{reason}: the odometry starts anew")
-        self._odometry, self._latest = None, None
+    def _start_anew(self, kind: str, reason: str) -> None:
+        self._warn(kind, f"{reason}: the odometry starts anew")
+        self._odometry = None
+        self._succession.restart()
         self._path.clear()
+
+    def _warn(self, kind: str, sentence: str) -> None:
+        """Log what may come again and again: the first of each kind at once, then only now and then."""
+        held_back = self._throttle.admit(kind)
+        if held_back is not None:
+            self.get_logger().warning(sentence + more_of_kind(held_back))
 
     def _begin(self, received: ReceivedFeatures) -> Odometry | None:
         """The odometry for the camera that the rays tell; None if they do not."""
@@ -269,7 +268,7 @@ class OdometryNode(Node):
             )
         else:
             self._publish(odometry, result, result.pose, received.header)
-        self._latest = result
+        self._succession.advance(received.stamp_ns)
 
     def _publish(self, odometry: Odometry, result: TrackResult, optical: NDArray[np.float64], header: Header) -> None:
         pose = _BODY_FROM_OPTICAL @ optical

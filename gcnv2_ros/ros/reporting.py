@@ -48,6 +48,11 @@ class Throttle:
             return self._held_back.pop(kind, 0)
 
 
+def more_of_kind(held_back: int) -> str:
+    """What follows a sentence that a `Throttle` has let pass, or an empty text."""
+    return f" ({held_back} more of this kind since it was last reported)" if held_back else ""
+
+
 class Reporter:
     """Counts faults and logs them, throttled by kind; may be used from any thread.
 
@@ -68,13 +73,13 @@ class Reporter:
         """Log a warning."""
         held_back = self._throttle.admit(kind)
         if held_back is not None:
-            self._logger.warning(sentence + _more(held_back))
+            self._logger.warning(sentence + more_of_kind(held_back))
 
     def tell(self, kind: str, sentence: str) -> None:
         """Log what is no fault, as long as it does not come again and again."""
         held_back = self._throttle.admit(kind)
         if held_back is not None:
-            self._logger.info(sentence + _more(held_back))
+            self._logger.info(sentence + more_of_kind(held_back))
 
     def failed(self, what: str, error: Exception) -> None:
         """Log at once, and remember, that something the node was asked to do did not work."""
@@ -88,7 +93,7 @@ class Reporter:
         self._statistics.note_error(sentence_of(error))
         held_back = self._throttle.admit(kind)
         if held_back is not None:
-            self._logger.error(f"a frame from {topic} is dropped: {_explanation(error)}{_more(held_back)}")
+            self._logger.error(f"a frame from {topic} is dropped: {_explanation(error)}{more_of_kind(held_back)}")
 
     def degraded(self, what: str, error: Exception) -> None:
         """Log, and remember, that a frame is published without something that belongs to it."""
@@ -100,10 +105,6 @@ def _kind(error: Exception) -> str:
     if isinstance(error, ImageError):
         return error.kind
     return "not calibrated" if isinstance(error, CameraError) else "processing failed"
-
-
-def _more(held_back: int) -> str:
-    return f" ({held_back} more of this kind since it was last reported)" if held_back else ""
 
 
 def _explanation(error: Exception) -> str:
