@@ -39,6 +39,7 @@ def verdicts(*seconds: float) -> list[Verdict]:
         pytest.param((100, 95, 99.9, 100.1), (ON, OFF, LATE, ON), id="one off and one late"),
         pytest.param((100, 160, 160.1, 160.2), (ON, OFF, ON, ON), id="a long pause"),
         pytest.param((0, 100, 100.1, 100.2), (ON, OFF, ON, ON), id="the first one without a stamp"),
+        pytest.param((100, 115, 130, 145, 160), (ON, OFF, ON, OFF, ON), id="a very slow camera"),
     ],
 )
 def test_time_jumps_only_where_a_second_message_goes_on_from_the_first(

@@ -56,10 +56,12 @@ class Succession:
         if self._latest is None:
             return Verdict(Step.GOES_ON)
         step = stamp_ns - self._latest
-        if off is not None and 0 < stamp_ns - off <= _GAP_NS and stamp_ns - off < abs(step):
+        if off is not None and 0 < stamp_ns - off < abs(step):
+            # Ahead any two in a row will do: a slow stream's are always far apart.
             if step > 0:
                 return Verdict(Step.GOES_ON)
-            return Verdict(Step.GOES_BACK, f"time went back by {-step * 1e-9:.1f} s")
+            if stamp_ns - off <= _GAP_NS:
+                return Verdict(Step.GOES_BACK, f"time went back by {-step * 1e-9:.1f} s")
         if 0 < step <= _GAP_NS:
             return Verdict(Step.GOES_ON)
         seconds = f"{stamp_ns * 1e-9:.3f} s"
