@@ -12,7 +12,7 @@ from .errors import GCNv2Error
 from .features import Features, Metric, unpack_descriptors
 from .hamming import as_words, count_bits
 
-# Rows of the distance matrix at a time: a block of them stays in the processor's cache.
+# Rows of the distance matrix, or points with their candidates, at a time: a block stays in the processor's cache.
 _BLOCK = 256
 
 _USUAL_DISTANCE: dict[Metric, float] = {"hamming": 0.3, "l2": 0.9}
@@ -173,12 +173,36 @@ def match_pairs(
     Matches
         Among equally near descriptors the first is the nearest.
     """
+    pairs = _possible_pairs(a, b, index_a, index_b, metric, ratio, max_distance)
+    return _mutually_nearest(*pairs, ratio, max_distance)
+
+
+def _possible_pairs(
+    a: NDArray,
+    b: NDArray,
+    index_a: NDArray[np.intp],
+    index_b: NDArray[np.intp],
+    metric: Metric,
+    ratio: float | None,
+    max_distance: float | None,
+) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float32]]:
+    """Those of the pairs that can decide on a match, with their distances."""
     distance = _pair_distances(a, b, index_a, index_b, metric)
     able = np.isfinite(distance)
     if max_distance is not None:
         # A second nearest farther than this lets every nearest within the limit pass the ratio test.
         able &= distance <= max_distance / (ratio or 1.0)
-    index_a, index_b, distance = index_a[able], index_b[able], distance[able]
+    return index_a[able], index_b[able], distance[able]
+
+
+def _mutually_nearest(
+    index_a: NDArray[np.intp],
+    index_b: NDArray[np.intp],
+    distance: NDArray[np.float32],
+    ratio: float | None,
+    max_distance: float | None,
+) -> Matches:
+    """The matches among pairs as `_possible_pairs` gives them."""
     by_a = np.lexsort((index_b, distance, index_a))
     is_nearest = _starts(index_a[by_a])
     best = by_a[is_nearest]
@@ -229,8 +253,15 @@ def match_near(
     Matches
         Among equally near descriptors the first is the nearest.
     """
-    index_a, index_b = _near_pairs(expected, pixels, radius)
-    return match_pairs(a, b, index_a, index_b, metric=metric, ratio=ratio, max_distance=max_distance)
+    finite = np.flatnonzero(np.isfinite(expected).all(axis=1))
+    by_column = np.argsort(pixels[:, 0], kind="stable")
+    possible = []
+    # All candidates at once would take memory that grows with the product of both numbers; few of them are possible.
+    for start in range(0, max(len(finite), 1), _BLOCK):
+        near = _near_pairs(expected, finite[start : start + _BLOCK], pixels, by_column, radius)
+        possible.append(_possible_pairs(a, b, *near, metric, ratio, max_distance))
+    index_a, index_b, distance = (np.concatenate(parts) for parts in zip(*possible))
+    return _mutually_nearest(index_a, index_b, distance, ratio, max_distance)
 
 
 def usual_distance(metric: Metric, width: int) -> float:
@@ -239,15 +270,20 @@ def usual_distance(metric: Metric, width: int) -> float:
 
 
 def _near_pairs(
-    expected: NDArray[np.float64], pixels: NDArray[np.float64], radius: float
+    expected: NDArray[np.float64],
+    chosen: NDArray[np.intp],
+    pixels: NDArray[np.float64],
+    by_column: NDArray[np.intp],
+    radius: float,
 ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Positions in both of all pairs within `radius`."""
-    finite = np.flatnonzero(np.isfinite(expected).all(axis=1))
-    by_column = np.argsort(pixels[:, 0], kind="stable")
+    """Positions in both of all pairs within `radius`, of the `chosen` of the expected places.
+
+    `by_column` sorts the pixels by column.
+    """
     columns = pixels[by_column, 0]
-    first = np.searchsorted(columns, expected[finite, 0] - radius, "left")
-    count = np.searchsorted(columns, expected[finite, 0] + radius, "right") - first
-    a = np.repeat(finite, count)
+    first = np.searchsorted(columns, expected[chosen, 0] - radius, "left")
+    count = np.searchsorted(columns, expected[chosen, 0] + radius, "right") - first
+    a = np.repeat(chosen, count)
     # Positions within each point's run of columns, all runs one after the other.
     within = np.arange(len(a)) - np.repeat(np.cumsum(count) - count, count)
     b = by_column[np.repeat(first, count) + within]

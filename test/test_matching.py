@@ -3,15 +3,17 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from gcnv2_ros.features import Features
+from gcnv2_ros.features import Features, Metric
 from gcnv2_ros.hamming import nearest_of_many
-from gcnv2_ros.matching import MatchingError, match, match_descriptors, match_near, match_pairs
+from gcnv2_ros.matching import MatchingError, match, match_descriptors, match_near, match_pairs, usual_distance
 
 # Two bytes of few values: many equal descriptors and equal distances.
 descriptors = npst.arrays(np.uint8, st.tuples(st.integers(0, 30), st.just(2)), elements=st.sampled_from([0, 1, 3, 255]))
@@ -140,6 +142,45 @@ def test_matches_lie_within_the_radius_and_points_without_a_place_have_none(seed
     found = match_near(same[:20], expected, same, pixels, metric="hamming", radius=20.0, ratio=1.0, max_distance=None)
     assert 3 not in found.index_a
     assert (np.linalg.norm(expected[found.index_a] - pixels[found.index_b], axis=1) <= 20.0).all()
+
+
+@given(
+    seed=st.integers(0, 10_000),
+    points=st.sampled_from([0, 1, 256, 257, 600]),
+    metric=st.sampled_from(["hamming", "l2"]),
+    ratio=st.sampled_from([None, 0.9]),
+)
+@settings(max_examples=25, deadline=None)
+def test_many_points_match_near_their_places_as_all_near_pairs_do(
+    seed: int, points: int, metric: Metric, ratio: float | None
+) -> None:
+    rng = np.random.default_rng(seed)
+    a, b = (rng.integers(0, 3, (count, 32), dtype=np.uint8) for count in (points, 300))
+    if metric == "l2":
+        a, b = a.astype(np.float32), b.astype(np.float32)
+    expected, pixels = rng.uniform(0, 100, (points, 2)), rng.uniform(0, 100, (300, 2))
+    expected[::7] = np.nan
+    apart = expected[:, None] - pixels
+    near = np.argwhere(apart[..., 0] ** 2 + apart[..., 1] ** 2 <= 15.0**2)
+    options = {"metric": metric, "ratio": ratio, "max_distance": usual_distance(metric, 32)}
+    found = match_near(a, expected, b, pixels, radius=15.0, **options)
+    plain = match_pairs(a, b, near[:, 0], near[:, 1], **options)
+    for name in ("index_a", "index_b", "distance"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(plain, name))
+
+
+def test_the_memory_of_matching_near_grows_with_the_keypoints_and_not_with_their_square() -> None:
+    def most(count: int) -> int:
+        rng = np.random.default_rng(0)
+        descriptors, uv = rng.integers(0, 256, (count, 32), dtype=np.uint8), rng.uniform(0, 640, (count, 2))
+        tracemalloc.start()
+        found = match_near(descriptors, uv, descriptors, uv, metric="hamming", radius=38.0, max_distance=77.0)
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert len(found) == count
+        return peak
+
+    assert most(4000) < 2.5 * most(2000)
 
 
 @settings(max_examples=40)
