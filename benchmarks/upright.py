@@ -134,7 +134,7 @@ def pose_pairs(
         "frames": len(frames),
         "rolls": [min(rolls), max(rolls)],
         "roll error": {"median": float(np.median(errors)), "p90": float(np.percentile(errors, 90))},
-        "all": _success(scores, 0, 181),
+        "all": _success(scores, 0, 180),
         "by roll": {f"{low}-{high}": _success(scores, low, high) for low, high in bins},
         "with - without": _difference(scores["with"], scores["without"]),
         "with - orb": _difference(scores["with"], scores["orb"]),
@@ -143,7 +143,9 @@ def pose_pairs(
 
 
 def _success(scores: dict[str, list[PoseResult]], low: float, high: float) -> dict[str, float]:
-    inside = {name: [r.success for r in results if low <= r.roll < high] for name, results in scores.items()}
+    # What is upside down belongs to the last class.
+    end = math.inf if high == ROLL_BINS[-1] else high
+    inside = {name: [r.success for r in results if low <= r.roll < end] for name, results in scores.items()}
     shares = {name: float(np.mean(values)) if values else math.nan for name, values in inside.items()}
     return {"pairs": len(inside["with"]), **shares}
 

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gcnv2_ros.cli.main import main
-from gcnv2_ros.evaluation.benchmark import BenchmarkData, run_benchmark
+from gcnv2_ros.evaluation.benchmark import BenchmarkData, run_benchmark, summarise_poses
 from gcnv2_ros.evaluation.bootstrap import block_bootstrap_mean, bootstrap_mean, paired_difference
 from gcnv2_ros.evaluation.frontends import parse_frontend
 from gcnv2_ros.evaluation.homography import (
@@ -25,7 +25,7 @@ from gcnv2_ros.evaluation.homography import (
     synthetic_pair,
     synthetic_pairs,
 )
-from gcnv2_ros.evaluation.pose import frame_pairs, roll_between, score_measured_pairs, score_pose_pairs
+from gcnv2_ros.evaluation.pose import PoseResult, frame_pairs, roll_between, score_measured_pairs, score_pose_pairs
 from gcnv2_ros.evaluation.tables import markdown_tables
 from gcnv2_ros.extraction.preprocess import resize
 from gcnv2_ros.features import Features
@@ -227,6 +227,13 @@ def test_two_poses_that_as_many_matches_agree_with_are_both_drawn() -> None:
     assert result.area == pytest.approx(result.success, abs=0.01)
     assert {round(error, 2) for error in result.translation_errors} == {0.0, 0.23}
     assert score_measured_pairs([first, second], [np.eye(4), pose], camera, gaps=(1,)) == [result]
+
+
+def test_every_pair_counts_at_its_roll_upside_down_included() -> None:
+    rolls = [0.0, 14.9, 15.0, 165.0, 179.0, 180.0]
+    results = [PoseResult(0, 5, roll, 10, 9, (1.0,), (0.01,)) for roll in rolls]
+    counts = {name: entry["pairs"] for name, entry in summarise_poses(results)["by roll"].items()}
+    assert counts == {"0-15": 2, "15-30": 1, "165-180": 3}
 
 
 def test_flipped_bits_lower_the_pose_score() -> None:

@@ -129,7 +129,8 @@ def summarise_poses(results: Sequence[PoseResult]) -> dict[str, Any]:
     for gap in sorted({result.gap for result in results}):
         summary["by gap"][str(gap)] = float(np.mean([result.success for result in results if result.gap == gap]))
     for low in range(0, 180, 15):
-        inside = [result.success for result in results if low <= result.roll < low + 15]
+        # The last class holds its end too, or pairs that are upside down would be in none.
+        inside = [result.success for result in results if min(result.roll // 15 * 15, 165) == low]
         if inside:
             summary["by roll"][f"{low}-{low + 15}"] = {"pairs": len(inside), "success": float(np.mean(inside))}
     return summary
