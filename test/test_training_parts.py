@@ -385,7 +385,11 @@ def test_learning_rate_rises_stays_and_falls() -> None:
         ({"loss": {"margin": float("nan")}}, "loss.margin must be between 0 and 10000, got nan"),
         ({"warp": {"scale": [0.0, 1.3]}}, r"warp.scale must be between 0.01 and 100, got \[0.0, 1.3\]"),
         ({"warp": {"scale": [1.3, 0.5]}}, r"warp.scale must be a range, the smaller number first, got \[1.3, 0.5\]"),
-        ({"seed": -1}, "seed must be 0 or more, got -1"),
+        ({"schedule": {"steps": 10**400}}, r"schedule.steps must be between 1 and 1e\+09, got 1000.*0000$"),
+        ({"loss": {"margin": 10**400}}, "loss.margin is beyond the largest float there is"),
+        ({"loss": {"margin": float("inf")}}, "loss.margin must be between 0 and 10000, got inf"),
+        ({"seed": -1}, r"seed must be 0 or more and less than 2\*\*63, got -1"),
+        ({"seed": 2**63}, r"seed must be 0 or more and less than 2\*\*63, got 9223372036854775808"),
         ([1], "must be a mapping"),
     ],
 )

@@ -267,7 +267,10 @@ def _convert(hint: Any, value: Any, source: str, name: str) -> Any:
             )
         return tuple(_convert(inner[0], item, source, name) for item in value)
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError as error:
+            raise ConfigError(f"{source}: {name} is beyond the largest float there is") from error
     if hint is float and isinstance(value, str):
         # YAML 1.1 reads 2e-3 as text.
         try:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-import math
+import reprlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -15,6 +15,8 @@ _ANGLE = (0.0, 180.0)
 _SCALE = (0.01, 100.0)
 _RATE = (1e-9, 10.0)
 _STEPS = (1, 10**9)
+# Torch refuses numbers of more than 64 bits; these are safe where they have a sign, too.
+_SEED_END = 2**63
 
 LIMITS: dict[str, dict[str, tuple[float, float]]] = {
     "data": {"size": (32, 4096), "workers": (0, 1024)},
@@ -85,15 +87,16 @@ LIMITS: dict[str, dict[str, tuple[float, float]]] = {
 
 def out_of_range(config: TrainingConfig) -> str | None:
     """What is wrong with the first number that is out of its range, with its name; None if all are in theirs."""
-    if config.seed < 0:
-        return f"seed must be 0 or more, got {config.seed}"
+    if not 0 <= config.seed < _SEED_END:
+        return f"seed must be 0 or more and less than 2**63, got {reprlib.repr(config.seed)}"
     for section, limits in LIMITS.items():
         options = getattr(config, section)
         for name, (lowest, highest) in limits.items():
             value = getattr(options, name)
             numbers = list(value) if isinstance(value, tuple) else [value]
-            if not all(math.isfinite(number) and lowest <= number <= highest for number in numbers):
-                shown = numbers if isinstance(value, tuple) else value
+            # NaN is in no range.
+            if not all(lowest <= number <= highest for number in numbers):
+                shown = reprlib.repr(numbers if isinstance(value, tuple) else value)
                 return f"{section}.{name} must be between {lowest:g} and {highest:g}, got {shown}"
     for name in ("scale", "relative_scale"):
         smallest, largest = getattr(config.warp, name)
