@@ -293,6 +293,23 @@ def test_triplet_loss_is_zero_when_every_negative_is_far_enough(across: bool) ->
     assert float(relaxed_triplet(perfect_pairs(50.0), margin=0.5, radius=4.0, across_batch=across)) > 0.5
 
 
+@pytest.mark.parametrize("across", [False, True])
+@pytest.mark.parametrize("descriptor", ["contrastive", "triplet"])
+def test_a_batch_in_which_nothing_is_seen_twice_teaches_the_descriptor_nothing(descriptor: str, across: bool) -> None:
+    channels = torch.randn(2, 256, 4, 6, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    logits = torch.zeros(2, 1, 64, 96, requires_grad=True)
+    targets, valid = torch.full_like(logits, 0.5), torch.ones_like(logits, dtype=torch.bool)
+    batch = {"flow": torch.full((1, 64, 96, 2), torch.nan), "queries": grid_positions((96, 64), 16)[None]}
+    options = LossOptions(descriptor=descriptor, across_batch=across, relaxed_weight=1.0)  # type: ignore[arg-type]
+    losses, codes = compute_losses(channels, logits, targets, valid, batch, options)
+    losses["loss"].backward()
+    assert len(codes) == 0
+    assert losses["descriptor"].item() == 0
+    assert losses["loss"].item() == pytest.approx(options.detector_weight * losses["detector"].item())
+    assert channels.grad is not None
+    assert not channels.grad.any()
+
+
 def test_binarisation_is_the_sign_forward_and_has_a_gradient() -> None:
     channels = torch.tensor([[0.3, -0.2, 0.0, 4.0]], requires_grad=True)
     code = binarise(channels)

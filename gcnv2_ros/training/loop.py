@@ -266,7 +266,7 @@ class Trainer:
         Raises
         ------
         TrainingError
-            If the loss or its gradient is not finite, from which no training recovers. The folder is left as it was at
+            If the gradient of the loss is not finite, from which no training recovers. The folder is left as it was at
             the last checkpoint.
         """
         schedule = self.config.schedule

@@ -43,6 +43,11 @@ def contrastive(
         Take the other images' positions as negatives too.
     binary
         Compare signs (straight-through) rather than their smooth relaxation.
+
+    Returns
+    -------
+    torch.Tensor
+        The mean over the valid queries; 0, with a gradient of 0, where there is none.
     """
     encode = binarise if binary else relax
     channels = pairs.query.shape[-1]
@@ -56,7 +61,7 @@ def contrastive(
     if across_batch:
         right = (right + positions * torch.arange(batch, device=valid.device)[:, None]).reshape(1, -1)
         valid = valid.reshape(1, -1)
-    forward = functional.cross_entropy(similarity.masked_fill(neutral, -1e4)[valid], right[valid])
+    forward = _mean_cross_entropy(similarity.masked_fill(neutral, -1e4)[valid], right[valid])
     # The way back has the same similarities, but other neighbours that do not count: those in the first image.
     mirrored = Correspondences(
         pairs.query_uv, pairs.query_uv, pairs.query, pairs.query, pairs.query_valid, pairs.query_valid
@@ -67,7 +72,12 @@ def contrastive(
         own = similarity[:, :, :queries]
     right = torch.arange(own.shape[1], device=valid.device).expand(len(own), -1)
     back = own.transpose(1, 2).masked_fill(mirrored.neutral(radius, across_batch=across_batch), -1e4)
-    return (forward + functional.cross_entropy(back[valid], right[valid])) / 2
+    return (forward + _mean_cross_entropy(back[valid], right[valid])) / 2
+
+
+def _mean_cross_entropy(logits: Tensor, right: Tensor) -> Tensor:
+    """Of logits (N, C) and the right classes (N,); 0 where N is 0, of which PyTorch's own mean is NaN."""
+    return functional.cross_entropy(logits, right, reduction="sum") / max(len(right), 1)
 
 
 def relaxed_triplet(pairs: Correspondences, *, margin: float, radius: float, across_batch: bool) -> Tensor:
@@ -82,6 +92,11 @@ def relaxed_triplet(pairs: Correspondences, *, margin: float, radius: float, acr
         As for `contrastive`.
     margin
         In units of squared distance between codes of unit length (0 equal, 4 opposite).
+
+    Returns
+    -------
+    torch.Tensor
+        As of `contrastive`.
     """
     channels = pairs.query.shape[-1]
     query, database = binarise(pairs.query), binarise(pairs.database)
@@ -97,7 +112,9 @@ def relaxed_triplet(pairs: Correspondences, *, margin: float, radius: float, acr
         own[:, torch.arange(queries), torch.arange(queries)] = True
     negative = distance.masked_fill(pairs.neutral(radius, across_batch=across_batch) | own, 8.0).amin(dim=-1)
     valid = pairs.query_valid
-    return functional.relu(margin + positive - negative.view(batch, queries))[valid].mean()
+    losses = functional.relu(margin + positive - negative.view(batch, queries))[valid]
+    # As in `_mean_cross_entropy`, 0 where there is none.
+    return losses.sum() / max(len(losses), 1)
 
 
 def score_map_loss(logits: Tensor, targets: Tensor, valid: Tensor, *, focus: float) -> Tensor:
