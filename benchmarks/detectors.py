@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 
 from gcnv2_ros.cli.common import parse_size
 from gcnv2_ros.errors import GCNv2Error
-from gcnv2_ros.evaluation.bootstrap import bootstrap_mean
+from gcnv2_ros.evaluation.bootstrap import summarise
 from gcnv2_ros.evaluation.homography import HomographyPair, score_pairs, synthetic_pairs
 from gcnv2_ros.extraction import DecodeOptions, Extractor, ExtractorOptions, create_extractor
 from gcnv2_ros.extraction.preprocess import InputGeometry, network_input
@@ -141,11 +141,11 @@ def compare(
         for budget in budgets:
             for name, extract in contenders(extractor, runtime, describe, size, budget).items():
                 scores = score_pairs(extract, pairs, draws=0)
-                accuracy = bootstrap_mean([score.accuracy[0] for score in scores])
+                accuracy = summarise([score.accuracy[0] for score in scores], [pair.picture for pair in pairs])
                 repeatability = float(np.mean([score.repeatability for score in scores]))
                 key = f"{size[0]}x{size[1]}, {budget} keypoints, {name}"
-                report[key] = {"mma3": vars(accuracy), "repeatability": repeatability}
-                print(f"{key}: MMA@3 {accuracy.mean:.3f}, repeatability {repeatability:.3f}", flush=True)
+                report[key] = {"mma3": accuracy, "repeatability": repeatability}
+                print(f"{key}: MMA@3 {accuracy['mean']:.3f}, repeatability {repeatability:.3f}", flush=True)
     return report
 
 

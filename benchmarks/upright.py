@@ -26,7 +26,7 @@ import numpy as np
 
 from gcnv2_ros.errors import GCNv2Error
 from gcnv2_ros.evaluation.benchmark import correct_share, pose_blocks
-from gcnv2_ros.evaluation.bootstrap import bootstrap_mean, paired_difference
+from gcnv2_ros.evaluation.bootstrap import paired_difference, summarise
 from gcnv2_ros.evaluation.frontends import parse_frontend
 from gcnv2_ros.evaluation.homography import HomographyPair, score_pair, synthetic_pairs
 from gcnv2_ros.evaluation.pose import PoseResult, frames_to_score, score_pose_pairs
@@ -53,14 +53,16 @@ def rolled_photographs(
     results: dict[str, dict[str, Any]] = {}
     for roll in ROLLS:
         shares: dict[str, list[float]] = {"without": [], "with": [], "with error": []}
-        for pair in synthetic_pairs(pictures, count=count, seed=8, roll=float(roll)):
+        pairs = synthetic_pairs(pictures, count=count, seed=8, roll=float(roll))
+        for pair in pairs:
             first = extractor.extract(pair.first)
             errors = rng.normal(0.0, roll_error, 2)
             shares["without"].append(_share(first, extractor.extract(pair.second), pair))
             shares["with"].append(_share(first, extractor.extract(pair.second, roll=roll), pair))
             askew = extractor.extract(pair.first, roll=errors[0])
             shares["with error"].append(_share(askew, extractor.extract(pair.second, roll=roll + errors[1]), pair))
-        results[str(roll)] = {name: vars(bootstrap_mean(values)) for name, values in shares.items()}
+        shown = [pair.picture for pair in pairs]
+        results[str(roll)] = {name: summarise(values, shown) for name, values in shares.items()}
     return results
 
 

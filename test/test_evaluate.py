@@ -201,6 +201,8 @@ def test_a_difference_needs_pairs_in_several_blocks_of_frames(tracked: range, to
     assert entry["pose"]["pairs"] > 5
     assert entry["correspondence"]["pairs"] > 1
     assert ("difference" in entry["pose"]) == ("difference" in entry["correspondence"]) == told
+    known = entry["correspondence"]["MMA@3"]
+    assert (known["low"] is not None) == (known["high"] is not None) == told
     notes = [note for note in comparison.recording.notes if "no intervals of differences" in note]
     assert [note.split(":")[0].split(" in ")[1] for note in notes] == (
         [] if told else ["relative pose", "repeatability and accuracy"]

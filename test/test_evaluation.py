@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 
 from gcnv2_ros.cli.main import main
 from gcnv2_ros.evaluation.benchmark import BenchmarkData, run_benchmark, summarise_poses
-from gcnv2_ros.evaluation.bootstrap import block_bootstrap_mean, bootstrap_mean, paired_difference
+from gcnv2_ros.evaluation.bootstrap import block_bootstrap_mean, paired_difference, summarise
 from gcnv2_ros.evaluation.frontends import parse_frontend
 from gcnv2_ros.evaluation.homography import (
     EvaluationError,
@@ -256,7 +257,7 @@ def test_roll_between_is_the_angle_about_the_optical_axis(degrees: float) -> Non
 
 def test_the_bootstrap_interval_has_the_width_of_the_standard_error() -> None:
     values = np.random.default_rng(0).normal(0.3, 1, 400)
-    interval = bootstrap_mean(values)
+    interval = block_bootstrap_mean(values, np.arange(400))
     assert interval.low < interval.mean < interval.high
     assert interval.high - interval.low == pytest.approx(2 * 1.96 / np.sqrt(400), rel=0.15)
 
@@ -264,8 +265,45 @@ def test_the_bootstrap_interval_has_the_width_of_the_standard_error() -> None:
 def test_blocks_of_equal_values_widen_the_interval() -> None:
     values = np.repeat(np.random.default_rng(0).normal(0, 1, 20), 20)
     blocks = np.repeat(np.arange(20), 20)
-    wide, narrow = block_bootstrap_mean(values, blocks), bootstrap_mean(values)
+    wide, narrow = block_bootstrap_mean(values, blocks), block_bootstrap_mean(values, np.arange(400))
     assert wide.high - wide.low > 3 * (narrow.high - narrow.low)
+
+
+def test_pairs_of_few_pictures_have_a_mean_and_no_interval() -> None:
+    values = [0.1 * (number % 6) for number in range(60)]
+    few = summarise(values, [f"{number % 6}.jpg" for number in range(60)])
+    assert few == {"mean": pytest.approx(0.25), "low": None, "high": None, "blocks": 6}
+    enough = summarise(values, [f"{number % 7}.jpg" for number in range(60)])
+    assert enough["low"] is not None
+    assert enough["high"] is not None
+    assert enough["low"] < 0.25 < enough["high"]
+
+
+@pytest.mark.parametrize("pictures", [6, 7])
+def test_the_benchmark_draws_whole_pictures_for_its_intervals(pictures: int, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for number in range(pictures):
+        # Of one name, in folders of their own.
+        (tmp_path / str(number)).mkdir()
+        noise = rng.integers(0, 256, (30, 40), dtype=np.uint8)
+        large = cv2.resize(noise, SIZE, interpolation=cv2.INTER_CUBIC)
+        cv2.imwrite(str(tmp_path / str(number) / "a.png"), large)
+    paths = sorted(tmp_path.glob("*/a.png"))
+    options = SyntheticOptions(size=SIZE)
+    pairs = synthetic_pairs(paths, count=20, options=options)
+    rolled = synthetic_pairs(paths, count=10, options=options, roll=30)
+    data = BenchmarkData({"synthetic": pairs}, {30: rolled}, {30: rolled}, None)
+    results = run_benchmark([parse_frontend("orb")], data, budgets=[100], say=lambda text: None)
+    tables = markdown_tables(results)
+    entry = results["100"]["orb"]
+    scores = [value for part in entry.values() for value in part.values() if isinstance(value, dict)]
+    assert len(scores) == 10
+    assert {score["blocks"] for score in scores} == {pictures}
+    assert {score["low"] is None for score in scores} == {pictures < 7}
+    assert (f"No intervals: the pairs show only {pictures} of the 7 pictures" in tables) == (pictures < 7)
+    assert ("half of the 95% interval" in tables) == (pictures == 7)
+    assert 50 < entry["synthetic"]["keypoints"] <= 100
+    assert f"| orb | {entry['synthetic']['keypoints']:.0f} |" in tables
 
 
 def test_a_constant_difference_has_no_width() -> None:
@@ -333,6 +371,7 @@ def test_more_keypoints_and_whole_bits_score_higher_in_the_benchmark(tmp_path: P
     # One block of frames tells of no difference.
     assert many["pose"]["blocks"] == 1
     assert "difference from orb" not in many["pose"]
+    assert many["pose"]["keypoints"] > few["pose"]["keypoints"] > 0
     assert "No intervals of differences: the pairs begin in only 1 of the 7 blocks" in markdown_tables(results)
 
 
@@ -358,7 +397,9 @@ def test_the_benchmark_command_writes_table_json_and_plot(tmp_path: Path, capsys
     assert "| orb@320x240 |" in printed
     assert "matching share against roll in degrees, 100 keypoints" in printed
     assert "MMA@3 against tilt in degrees, 100 keypoints" in printed
-    assert (out / "benchmark.json").exists()
+    assert "No intervals: the pairs show only 1 of the 7 pictures that are needed" in printed
+    score = json.loads((out / "benchmark.json").read_text())["results"]["100"]["orb"]["synthetic"]["MMA@3"]
+    assert (score["low"], score["high"], score["blocks"]) == (None, None, 1)
     assert cv2.imread(str(out / "benchmark.png")) is not None
 
 
@@ -367,6 +408,7 @@ def test_graf_homographies_align_their_images() -> None:
         pytest.skip("the Oxford sequence graf is not on this machine")
     pairs = load_oxford_sequence(DATA / "homography/graf")
     assert len(pairs) == 5
+    assert len({pair.picture for pair in pairs}) == 1
     warped = cv2.warpPerspective(pairs[0].first, pairs[0].homography, pairs[0].second.shape[::-1])
     seen = warped > 0
     assert np.corrcoef(warped[seen], pairs[0].second[seen])[0, 1] > 0.8

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..sequences import Sequence as FrameSequence
-from .bootstrap import bootstrap_mean, paired_difference
+from .bootstrap import paired_difference, summarise
 from .frontends import Frontend
 from .homography import HomographyPair, HomographyScores, score_pairs
 from .pose import PoseResult, frames_to_score, score_pose_pairs
@@ -64,7 +64,9 @@ def run_benchmark(
     Returns
     -------
     dict
-        ``{budget: {label: {set: {score: {mean, low, high}}}}}``, plain values for JSON. Scores are shares in [0, 1].
+        ``{budget: {label: {set: {score: {mean, low, high, blocks}}}}}``, plain values for JSON. Scores are shares in
+        [0, 1]; whole pictures are drawn for their intervals, see `gcnv2_ros.evaluation.bootstrap.summarise`. Beside
+        them is ``keypoints``, the median over pairs or, of ``pose``, frames.
     """
     results: dict[str, Any] = {}
     frames = frames_to_score(data.sequence) if data.sequence is not None else []
@@ -77,18 +79,21 @@ def run_benchmark(
             entry: dict[str, Any] = {}
             with frontend.create(budget) as extractor:
                 for name, pairs in data.homographies.items():
-                    entry[name] = summarise_homographies(score_pairs(extractor.extract, pairs))
+                    entry[name] = summarise_homographies(pairs, score_pairs(extractor.extract, pairs))
                 for kind, by_angle in ((ROLL, data.rolls), (TILT, data.tilts)):
                     for angle, pairs in by_angle.items():
                         scores = score_pairs(extractor.extract, pairs, draws=0)
+                        pictures = [pair.picture for pair in pairs]
                         entry[f"{kind}{angle}"] = {
-                            "matching share": _interval([correct_share(score) for score in scores]),
-                            "MMA@3": _interval([score.accuracy[0] for score in scores]),
+                            "keypoints": _median_keypoints(scores),
+                            "matching share": summarise([correct_share(score) for score in scores], pictures),
+                            "MMA@3": summarise([score.accuracy[0] for score in scores], pictures),
                         }
                 if camera is not None:
                     features = [extractor.extract(frame.gray) for frame in frames]
                     poses[frontend.label] = score_pose_pairs(features, frames, camera)
                     entry["pose"] = summarise_poses(poses[frontend.label])
+                    entry["pose"]["keypoints"] = float(np.median([len(found) for found in features]))
             by_label[frontend.label] = entry
         if REFERENCE in poses:
             for label, ours in poses.items():
@@ -103,15 +108,20 @@ def correct_share(score: HomographyScores) -> float:
     return score.accuracy[0] * score.matches / score.keypoints if score.keypoints else 0.0
 
 
-def summarise_homographies(scores: Sequence[HomographyScores]) -> dict[str, Any]:
-    """Means and intervals over pairs."""
+def summarise_homographies(pairs: Sequence[HomographyPair], scores: Sequence[HomographyScores]) -> dict[str, Any]:
+    """Means over pairs with intervals over their pictures, and the median number of keypoints."""
+    values = {
+        "MMA@3": [score.accuracy[0] for score in scores],
+        "MMA@5": [score.accuracy[1] for score in scores],
+        "repeatability@3": [score.repeatability for score in scores],
+        "matching share": [correct_share(score) for score in scores],
+        "homography@3": [score.homography_share(3) for score in scores],
+        "homography@5": [score.homography_share(5) for score in scores],
+    }
+    pictures = [pair.picture for pair in pairs]
     return {
-        "MMA@3": _interval([score.accuracy[0] for score in scores]),
-        "MMA@5": _interval([score.accuracy[1] for score in scores]),
-        "repeatability@3": _interval([score.repeatability for score in scores]),
-        "matching share": _interval([correct_share(score) for score in scores]),
-        "homography@3": _interval([score.homography_share(3) for score in scores]),
-        "homography@5": _interval([score.homography_share(5) for score in scores]),
+        "keypoints": _median_keypoints(scores),
+        **{name: summarise(of_pairs, pictures) for name, of_pairs in values.items()},
     }
 
 
@@ -158,5 +168,5 @@ def pose_difference(ours: Sequence[PoseResult], theirs: Sequence[PoseResult]) ->
     return differences
 
 
-def _interval(values: Sequence[float]) -> dict[str, float]:
-    return dict(vars(bootstrap_mean(values)))
+def _median_keypoints(scores: Sequence[HomographyScores]) -> float:
+    return float(np.median([score.keypoints for score in scores]))

@@ -21,7 +21,7 @@ from ..matching import match
 from ..sequences import Frame
 from ..sequences import Sequence as FrameSequence
 from .benchmark import POSE_BLOCK, correct_share, pose_difference, summarise_poses
-from .bootstrap import FEWEST_BLOCKS, Interval, bootstrap_mean, paired_difference
+from .bootstrap import FEWEST_BLOCKS, Interval, paired_difference, summarise
 from .correspondence import GAP, score_frames, spread_pairs
 from .frontends import Frontend
 from .homography import HomographyScores, SyntheticOptions, score_pair, synthetic_pair
@@ -144,6 +144,7 @@ def compare(
         progress=stage("extract"),
     )
     known = [pair for pair in pairs if all(recording.frames[index].has_truth for index in pair)]
+    blocks = [first // POSE_BLOCK for first, _ in known]
     poses: dict[str, list[PoseResult]] = {}
     judged: dict[str, dict[str, list[float]]] = {}
     scores: dict[str, dict[str, Any]] = {}
@@ -166,14 +167,13 @@ def compare(
                 }
         if known and recording.camera is not None:
             judged[label] = _judge(recording, label, known, recording.camera)
-            entry["correspondence"] = {name: vars(bootstrap_mean(values)) for name, values in judged[label].items()}
+            entry["correspondence"] = {name: summarise(values, blocks) for name, values in judged[label].items()}
             entry["correspondence"]["pairs"] = len(known)
         if label in recording.right:
             entry["stereo"] = stereo_statistics(features, recording.right[label])
         entry["roll"] = _roll_scores(frontend, options.max_keypoints, [recording.frames[index] for index in rolled])
         scores[label] = entry
         report(number + 1, len(frontends))
-    blocks = [first // POSE_BLOCK for first, _ in known]
     _add_differences(scores, poses, judged, blocks, options.reference)
     recording.notes.extend(_blocks_notes(scores, len(set(blocks))))
     comparison = Comparison(recording, scores)

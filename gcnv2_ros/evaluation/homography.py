@@ -33,9 +33,12 @@ class EvaluationError(GCNv2Error):
 
 @dataclass(frozen=True)
 class HomographyPair:
-    """Two gray images, uint8 (H, W), and the homography (3, 3) from pixels of the first to pixels of the second."""
+    """Two gray images, uint8 (H, W), and the homography (3, 3) from pixels of the first to pixels of the second.
 
-    name: str
+    `picture` names what both show: the scores of pairs of the same one depend on each other.
+    """
+
+    picture: str
     first: NDArray[np.uint8]
     second: NDArray[np.uint8]
     homography: NDArray[np.float64]
@@ -184,7 +187,7 @@ def synthetic_pair(
     options
         How hard the pair is.
     name
-        Of the pair.
+        Of the picture; see `HomographyPair`.
     roll
         Fixed roll in degrees in place of a random one; scale, perspective and shift are then left out.
     tilt
@@ -288,8 +291,8 @@ def synthetic_pairs(
         path = pictures[number % len(pictures)]
         picture = _read(path)
         rng = np.random.default_rng([seed, number])
-        name = f"{path.name}#{number}"
-        made.append(synthetic_pair(picture, rng, options or SyntheticOptions(), name=name, roll=roll, tilt=tilt))
+        chosen = options or SyntheticOptions()
+        made.append(synthetic_pair(picture, rng, chosen, name=str(path), roll=roll, tilt=tilt))
     return made
 
 
@@ -302,6 +305,8 @@ def _read(path: Path) -> NDArray[np.uint8]:
 
 def load_oxford_sequence(folder: str | Path) -> list[HomographyPair]:
     """Read a sequence of the Oxford affine covariant features set: ``img1`` to ``img6`` and ``H1toKp``.
+
+    All five pairs show one place, and have the first image in common.
 
     Raises
     ------
@@ -320,5 +325,5 @@ def load_oxford_sequence(folder: str | Path) -> list[HomographyPair]:
         path = folder / f"H1to{number}p"
         if not path.exists():
             raise EvaluationError(f"{path}: the homography file is missing")
-        pairs.append(HomographyPair(f"{folder.name} 1-{number}", images[1], images[number], np.loadtxt(path)))
+        pairs.append(HomographyPair(str(folder), images[1], images[number], np.loadtxt(path)))
     return pairs

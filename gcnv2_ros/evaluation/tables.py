@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +19,24 @@ def markdown_tables(results: dict[str, Any]) -> str:
     for budget, by_label in results.items():
         first = next(iter(by_label.values()))
         for name in _sets(first):
-            scores = list(first[name])
+            scores = [score for score in first[name] if score != "keypoints"]
             rows = [
                 [
                     label,
-                    *(f"{entry[name][score]['mean']:.3f} ({_half_width(entry[name][score]):.3f})" for score in scores),
+                    f"{entry[name]['keypoints']:.0f}",
+                    *(_mean_with_half_width(entry[name][score]) for score in scores),
                 ]
                 for label, entry in by_label.items()
             ]
-            parts.append(f"**{name}, {budget} keypoints** (in brackets: half of the 95% interval)\n")
-            parts.append(markdown_table(["frontend", *scores], rows))
+            pictures = first[name][scores[0]]["blocks"]
+            enough = pictures >= FEWEST_BLOCKS
+            brackets = " (in brackets: half of the 95% interval)" if enough else ""
+            parts.append(f"**{name}, {budget} keypoints**{brackets}\n")
+            parts.append(markdown_table(["frontend", "keypoints", *scores], rows))
+            if not enough:
+                parts.append(
+                    f"No intervals: the pairs show only {pictures} of the {FEWEST_BLOCKS} pictures that are needed.\n"
+                )
         for kind, score in ((ROLL, "matching share"), (TILT, "matching share"), (TILT, "MMA@3")):
             if angles := _by_angle(first, kind, score):
                 rows = [
@@ -44,6 +53,7 @@ def markdown_tables(results: dict[str, Any]) -> str:
                 "difference from ORB [95%]",
                 "area",
                 "difference from ORB [95%]",
+                "keypoints",
                 "inliers",
             ]
             pairs = first["pose"]["pairs"]
@@ -76,11 +86,27 @@ def _pose_row(label: str, pose: dict[str, Any]) -> list[str]:
         texts = [
             f"{d['mean']:+.3f} [{d['low']:+.3f}, {d['high']:+.3f}]" for d in (difference["success"], difference["area"])
         ]
-    return [label, f"{pose['success']:.3f}", texts[0], f"{pose['area']:.3f}", texts[1], f"{pose['inliers']:.0f}"]
+    return [
+        label,
+        f"{pose['success']:.3f}",
+        texts[0],
+        f"{pose['area']:.3f}",
+        texts[1],
+        f"{pose['keypoints']:.0f}",
+        f"{pose['inliers']:.0f}",
+    ]
 
 
-def _half_width(interval: dict[str, float]) -> float:
-    return (interval["high"] - interval["low"]) / 2
+def _mean_with_half_width(score: dict[str, Any]) -> str:
+    """A mean with half of its interval in brackets, where it has one."""
+    return f"{score['mean']:.3f}" + (f" ({(score['high'] - score['low']) / 2:.3f})" if score["low"] is not None else "")
+
+
+def _reach(score: dict[str, Any]) -> tuple[float, float]:
+    """How far a mean's interval reaches down and up; NaN, of which nothing is drawn, where it has none."""
+    if score["low"] is None:
+        return math.nan, math.nan
+    return score["mean"] - score["low"], score["high"] - score["mean"]
 
 
 def markdown_table(heading: list[str], rows: list[list[str]]) -> str:
@@ -112,10 +138,7 @@ def plot_results(results: dict[str, Any], path: Path) -> None:
     for number, (label, entry) in enumerate(by_label.items()):
         places = [place + (number - (len(by_label) - 1) / 2) * width for place in range(len(sets))]
         means = [entry[name]["MMA@3"]["mean"] for name in sets]
-        errors = [
-            [entry[name]["MMA@3"]["mean"] - entry[name]["MMA@3"]["low"] for name in sets],
-            [entry[name]["MMA@3"]["high"] - entry[name]["MMA@3"]["mean"] for name in sets],
-        ]
+        errors = list(zip(*(_reach(entry[name]["MMA@3"]) for name in sets))) or None
         axes[0].bar(places, means, width, yerr=errors, capsize=2, label=label)
         for axis, kind in zip(axes[1:], (ROLL, TILT)):
             shares = _by_angle(entry, kind, "matching share")
@@ -132,7 +155,7 @@ def plot_results(results: dict[str, Any], path: Path) -> None:
         axis.grid(alpha=0.3)
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="lower center", ncols=len(labels), frameon=False)
-    figure.suptitle(f"{budget} keypoints; bars: 95% intervals")
+    figure.suptitle(f"{budget} keypoints; bars: 95% intervals, where there are enough pictures for one")
     figure.tight_layout(rect=(0, 0.06, 1, 1))
     with atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=110)
