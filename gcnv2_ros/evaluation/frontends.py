@@ -20,7 +20,10 @@ class Frontend:
     camera_size: tuple[int, int] | None = None
 
     def create(self, max_keypoints: int) -> Extractor:
-        """Build the extractor, with no score threshold: every frontend gets the same keypoint budget."""
+        """Build the extractor, asked for `max_keypoints` without a score threshold.
+
+        OpenCV's ORB and SIFT keep their own limits of contrast, and find fewer where there is little of it.
+        """
         extractor = create_extractor(self.options, DecodeOptions(max_keypoints=max_keypoints, score_threshold=0.0))
         return extractor if self.camera_size is None else SmallCamera(extractor, self.camera_size)
 

@@ -395,5 +395,6 @@ _PROTOCOL = """<section><h2>How to read this</h2>
 <p>The relative pose of pairs of frames separates features best on real data and is the score to go by. It comes with
 the interval of the difference from the reference on the same pairs; a difference whose interval holds zero is a tie,
 however large it looks. Measured ground truth and depth have errors of their own, a floor under every frontend alike.
-The error of a whole odometry saturates and is a gate: no losses, and no worse than the reference. All frontends get the
-same number of keypoints, no score threshold, and the same matching.</p></section>"""
+The error of a whole odometry saturates and is a gate: no losses, and no worse than the reference. All frontends are
+asked for the same number of keypoints, the networks without a score threshold; ORB and SIFT keep OpenCV's own limits of
+contrast, and find fewer where there is little of it. The matching is the same for all.</p></section>"""
