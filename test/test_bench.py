@@ -15,12 +15,15 @@ import numpy as np
 import pytest
 
 from gcnv2_ros.benchmarking.contenders import (
+    DESCRIBED_EACH,
+    EXTRACTION,
+    PYTHON_SUPPRESSION,
     STAGES,
     NetworkContender,
     OrbContender,
     OriginalContender,
     image_message,
-    threshold_for_as_many,
+    threshold_of_its_kind,
 )
 from gcnv2_ros.benchmarking.machine import forward_gflop
 from gcnv2_ros.benchmarking.node import against_forward, measure_node, node_conditions
@@ -82,16 +85,23 @@ def test_the_original_pipeline_finds_what_is_found_without_its_own_habits(colour
     np.testing.assert_allclose(original.response, ours.response, atol=1e-5)
 
 
-def test_the_original_pipeline_gets_a_threshold_that_leaves_it_as_many_keypoints(colour: np.ndarray) -> None:
+@pytest.mark.parametrize("wanted", [100, 1000])
+def test_the_original_pipeline_describes_a_few_points_for_each_keypoint_wanted(wanted: int, colour: np.ndarray) -> None:
     weights = load_weights("default", model=MODEL)
-    decode = DecodeOptions(max_keypoints=1000)
-    threshold = threshold_for_as_many(OPTIONS, decode, [colour])
-    ours = NetworkContender(OPTIONS, weights, decode).run(image_message(colour)).features
-    original = (
-        OriginalContender(OPTIONS, weights, decode, score_threshold=threshold).run(image_message(colour)).features
-    )
-    assert len(ours) > 20
-    assert abs(len(original) - len(ours)) <= 2
+    decode = DecodeOptions(max_keypoints=wanted)
+    threshold = threshold_of_its_kind(OPTIONS, weights, decode, [colour])
+    measured = OriginalContender(OPTIONS, weights, decode, score_threshold=threshold).run(image_message(colour))
+    # The traced network rounds otherwise than the eager one.
+    assert measured.described == pytest.approx(DESCRIBED_EACH * wanted, rel=0.01)
+    assert 0 < len(measured.features) <= wanted
+
+
+def test_a_small_network_input_leaves_the_original_pipeline_all_of_its_pixels_but_one(colour: np.ndarray) -> None:
+    weights = load_weights("default", model=MODEL)
+    options = replace(OPTIONS, input_width=64, input_height=48)
+    threshold = threshold_of_its_kind(options, weights, DecodeOptions(max_keypoints=2000), [colour])
+    contender = OriginalContender(options, weights, DecodeOptions(), score_threshold=threshold)
+    assert contender.run(image_message(colour)).described == pytest.approx(64 * 48, abs=8)
 
 
 def test_orb_is_run_with_the_same_budget(colour: np.ndarray) -> None:
@@ -147,6 +157,14 @@ def test_the_report_is_complete(report: Path) -> None:
         assert entry["extract_ms"]["p50"] < entry["total_ms"]["p50"]
         assert set(entry["extract_ratio"]) >= {"cv2.ORB", "original pipeline"}
         assert entry["extract_ratio"][entry["name"]] == 1.0
+        extraction = sum(stages[stage]["p50"] for stage in EXTRACTION if stage in stages)
+        assert extraction == pytest.approx(entry["extract_ms"]["p50"])
+        if entry["name"] == "original pipeline":
+            assert "suppress" not in stages
+            assert stages[PYTHON_SUPPRESSION]["p50"] > 0
+            assert entry["described"] == pytest.approx(DESCRIBED_EACH * 50, rel=0.05)
+        else:
+            assert entry["described"] == entry["keypoints"]
     ours = read["runs"][0]
     assert ours["share_of_gemm_peak"] > 0
     assert tuple(ours["stages_ms"]) == STAGES
@@ -158,6 +176,8 @@ def test_the_tables_and_the_picture_show_every_contender(report: Path) -> None:
         assert text in tables
     rows = [line for line in tables.splitlines() if line.startswith("|")]
     assert all(line.endswith("|") for line in rows)
+    assert "| described | keypoints |" in rows[0]
+    assert f"| {PYTHON_SUPPRESSION} |" in tables
     assert (report / "bench.png").stat().st_size > 5000
 
 

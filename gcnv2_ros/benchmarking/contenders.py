@@ -9,7 +9,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from contextlib import closing
+from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any, Protocol
 
@@ -37,12 +38,31 @@ STAGES = ("decode image", "resize", "forward", "suppress", "sample", "encode")
 EXTRACTION = ("resize", "forward", "suppress", "sample", "extract")
 """Stages from a gray image to features, of any contender."""
 
+PYTHON_SUPPRESSION = "suppress in Python"
+"""The stage of the original pipeline that is C++ there; none of `EXTRACTION`, so that no ratio holds it."""
+
+DESCRIBED_EACH = 3
+"""Points that the original pipeline describes for each keypoint wanted; suppression then leaves some of them."""
+
 
 @dataclass(frozen=True)
 class Measured:
-    """One frame: its features, and the seconds of each stage by the clock and of all of them by the processors."""
+    """One frame.
+
+    Attributes
+    ----------
+    features
+        What came of it.
+    described
+        Points that were described for them.
+    stages
+        Seconds of each stage by the clock.
+    processor
+        Seconds of all of them by the processors.
+    """
 
     features: Features
+    described: int
     stages: dict[str, float]
     processor: float
 
@@ -74,8 +94,8 @@ class _Clock:
         self.stages[stage] = now - self._last
         self._last = now
 
-    def measured(self, features: Features) -> Measured:
-        return Measured(features, self.stages, time.process_time() - self._processor)
+    def measured(self, features: Features, *, described: int) -> Measured:
+        return Measured(features, described, self.stages, time.process_time() - self._processor)
 
 
 def image_message(bgr: NDArray[np.uint8]) -> Any:
@@ -136,7 +156,7 @@ class NetworkContender:
         clock.mark("sample")
         self._encode(features)
         clock.mark("encode")
-        return clock.measured(features)
+        return clock.measured(features, described=len(described))
 
     def close(self) -> None:
         """Close the runtime."""
@@ -162,7 +182,7 @@ class OrbContender:
         clock.mark("extract")
         self._encode(features)
         clock.mark("encode")
-        return clock.measured(features)
+        return clock.measured(features, described=len(features))
 
     def close(self) -> None:
         """Close the extractor."""
@@ -174,7 +194,7 @@ class OriginalContender:
 
     As the released modules do, the module thresholds the score map, sorts the points, samples their descriptors with
     grid_sample and binarises them; suppression follows outside, over points that all have descriptors by then. It is
-    written here in Python, where the original has C++; its stage ``suppress`` is therefore given by itself.
+    written here in Python, where the original has C++, and is therefore a stage of its own, `PYTHON_SUPPRESSION`.
     """
 
     name = "original pipeline"
@@ -209,41 +229,43 @@ class OriginalContender:
         kept = kept[: self._decode.max_keypoints]
         uv = geometry.to_image(points[kept, :2])
         features = Features(uv, points[kept, 2], descriptors[kept], image_size)
-        clock.mark("suppress")
+        clock.mark(PYTHON_SUPPRESSION)
         self._encode(features)
         clock.mark("encode")
-        return clock.measured(features)
+        return clock.measured(features, described=len(points))
 
     def close(self) -> None:
         """Nothing to free."""
 
 
-def threshold_for_as_many(
-    options: ExtractorOptions, decode: DecodeOptions, images: Sequence[NDArray[np.uint8]]
+def threshold_of_its_kind(
+    options: ExtractorOptions, weights: Weights, decode: DecodeOptions, images: Sequence[NDArray[np.uint8]]
 ) -> float:
-    """The score threshold with which the original pipeline is left with as many keypoints as the package finds.
+    """The score that `DESCRIBED_EACH` pixels exceed for each keypoint wanted, in the median over images.
 
-    What weights recommend may be meant for a smoothed score map and for its peaks alone. On the map as it is, it would
-    leave the original pipeline many times the points to sort and describe.
+    The original pipeline describes every pixel above its threshold: a few thousand with weights of its own kind, which
+    are trained for that. The score map of other weights can be so wide that a threshold which leaves as many keypoints
+    after suppression leaves a third of all pixels before it, to be sorted and described at its expense.
 
     Parameters
     ----------
-    options, decode
-        Of the package's extraction.
+    options
+        Of the original pipeline.
+    weights
+        Whose score map counts.
+    decode
+        How many keypoints are wanted.
     images
-        bgr8 images (H, W, 3), of which the median counts.
+        bgr8 images (H, W, 3).
     """
-    plain = replace(decode, detector="network", score_threshold=0.0, smoothing=0.0, candidates="all")
     thresholds = []
-    with create_extractor(options, decode) as extractor:
+    with closing(create_runtime(options, weights)) as runtime:
         for image in images:
             gray = converted_pixels(image_message(image), "mono")
-            extractor.decode_options = decode
-            found = len(extractor.extract(gray))
-            # Its suppression radius is the published one.
-            radius = resolved_radius(DecodeOptions(), options.input_size or (gray.shape[1], gray.shape[0]))
-            extractor.decode_options = replace(plain, nms_radius=radius, max_keypoints=max(found, 1))
-            thresholds.append(float(extractor.extract(gray).response[-1]))
+            geometry = InputGeometry.of((gray.shape[1], gray.shape[0]), options.input_size, runtime.stride)
+            scores = runtime.infer(network_input([gray], [geometry])).scores.ravel()
+            exceeding = min(DESCRIBED_EACH * decode.max_keypoints, scores.size - 1)
+            thresholds.append(float(np.partition(scores, -exceeding - 1)[-exceeding - 1]))
     return float(np.median(thresholds))
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from ..errors import MissingDependencyError
 from ..files import atomic_path
 
-_COLOURS = ("#9ca3af", "#93c5fd", "#2563eb", "#d97706", "#059669", "#7c3aed", "#374151")
+_COLOURS = ("#9ca3af", "#93c5fd", "#2563eb", "#d97706", "#059669", "#7c3aed", "#374151", "#db2777")
 
 
 def markdown_report(report: dict[str, Any]) -> str:
@@ -22,20 +22,21 @@ def markdown_report(report: dict[str, Any]) -> str:
         f"{_threads(report['options']['threads'])}; images {report['image_size'][0]}x{report['image_size'][1]}"
         f"{_device(report['options']['device'])}.",
         "",
-        "| | network input | keypoints | forward | share of peak | decoding | gray image to features, p50 / p95 / p99 "
-        "| to cv2.ORB | to the original pipeline | message to message |",
-        "|---|---|---|---|---|---|---|---|---|---|",
+        "| | network input | described | keypoints | forward | share of peak | decoding "
+        "| gray image to features, p50 / p95 / p99 | to cv2.ORB | to the original pipeline | message to message |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for entry in report["runs"]:
         stages, extract = entry["stages_ms"], entry["extract_ms"]
         forward = f"{stages['forward']['p50']:.2f}" if "forward" in stages else ""
-        decoding = f"{stages['suppress']['p50'] + stages.get('sample', {'p50': 0.0})['p50']:.2f}" if forward else ""
+        decoding = f"{stages['suppress']['p50'] + stages['sample']['p50']:.2f}" if "sample" in stages else ""
         share = f"{entry['share_of_gemm_peak']:.0%}" if "share_of_gemm_peak" in entry else ""
         ratios = [f"{entry['extract_ratio'][peer]:.2f}" for peer in ("cv2.ORB", "original pipeline")]
         size = f"{entry['input_size'][0]}x{entry['input_size'][1]}" if forward else "its own"
         cells = [
             entry["name"],
             size,
+            f"{entry['described']:.0f}",
             f"{entry['keypoints']:.0f}",
             forward,
             share,

@@ -26,7 +26,7 @@ from .contenders import (
     OrbContender,
     OriginalContender,
     image_message,
-    threshold_for_as_many,
+    threshold_of_its_kind,
 )
 from .machine import describe_machine, forward_gflop, gemm_gflops
 from .program import longest_seconds, run_program
@@ -237,7 +237,7 @@ def _contenders(
             original,
             weights,
             decode,
-            score_threshold=threshold_for_as_many(original, replace(decode, score_threshold=None), images),
+            score_threshold=threshold_of_its_kind(original, weights, decode, images),
         )
     )
     made.append(OrbContender(decode))
@@ -285,6 +285,7 @@ def _summary(
         "device": "cpu",
         "detector": None,
         "keypoints": float(np.median([len(m.features) for m in measured])),
+        "described": float(np.median([m.described for m in measured])),
         "stages_ms": {name: _percentiles(values) for name, values in stages.items()},
         "extract_ms": _percentiles(own),
         "total_ms": _percentiles(np.sum(list(stages.values()), axis=0)),
