@@ -243,9 +243,9 @@ def threshold_of_its_kind(
 ) -> float:
     """The score that `DESCRIBED_EACH` pixels exceed for each keypoint wanted, in the median over images.
 
-    The original pipeline describes every pixel above its threshold: a few thousand with weights of its own kind, which
-    are trained for that. The score map of other weights can be so wide that a threshold which leaves as many keypoints
-    after suppression leaves a third of all pixels before it, to be sorted and described at its expense.
+    The original pipeline describes every pixel above its threshold: a few thousand of a score map that was trained for
+    one. That of other weights can be so wide that a threshold which leaves as many keypoints after suppression leaves a
+    third of all pixels before it, to be sorted and described at the pipeline's expense.
 
     Parameters
     ----------
