@@ -81,7 +81,11 @@ def read_entry(path: str | Path) -> CalibrationEntry:
         if name and name not in cameras:
             raise CameraError(f"it holds no camera {name!r}, only {', '.join(filter(None, cameras)) or 'one unnamed'}")
         if not name and len(cameras) > 1:
-            raise CameraError(f"it holds {', '.join(cameras)}; say which by {file}#{next(iter(cameras))}")
+            first = f"{file}#{next(iter(cameras))}"
+            raise CameraError(
+                f"it holds {', '.join(cameras)}; say which by {first}, or, where that cannot be said, make a file of "
+                f"one by `gcnv2 calibration {first} --out FOLDER`"
+            )
         name = name or next(iter(cameras))
         return CalibrationEntry(file, name, content, cameras[name]())
     except CameraError as error:

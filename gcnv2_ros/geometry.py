@@ -13,11 +13,14 @@ import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .camera import Camera
+from .camera import Camera, CameraError
 from .errors import GCNv2Error
 
 if TYPE_CHECKING:
     from .sequences.base import Frame
+
+# Pixels: what a calibration file's rounding leaves, and no more, as it makes every depth wrong by as much disparity.
+_COLUMN_TOLERANCE = 0.05
 
 
 class GeometryError(GCNv2Error):
@@ -137,6 +140,38 @@ def backproject(depth: NDArray[np.floating], camera: Camera) -> NDArray[np.float
         )
     z = depth.astype(np.float64)[..., None]
     return np.concatenate([camera.pixel_grid * z, z], axis=2)
+
+
+def rectified_pair_geometry(left: Camera, right: Camera) -> tuple[float, float]:
+    """Focal length in pixels and baseline in metres of a stereo pair, from what it is rectified by.
+
+    Raises
+    ------
+    CameraError
+        If a camera has no projection, or the two projections are not those of a rectified pair, side by side.
+    """
+    left_view, right_view = left.rectified(), right.rectified()
+    if not np.allclose([left_view.fy, left_view.cy], [right_view.fy, right_view.cy], rtol=1e-3, atol=0.5):
+        raise CameraError(
+            "the projection matrices of the left and right camera differ in their rows, so their images are no "
+            "rectified pair"
+        )
+    if not np.isclose(left_view.fx, right_view.fx, rtol=1e-3) or abs(left_view.cx - right_view.cx) > _COLUMN_TOLERANCE:
+        raise CameraError(
+            f"the projection matrices of the left and right camera differ in their columns (fx {left_view.fx:g} and "
+            f"{right_view.fx:g}, cx {left_view.cx:g} and {right_view.cx:g} pixels): what is infinitely far must have "
+            "the disparity 0; calibrate with zero disparity, as ROS's cameracalibrator and OpenCV's "
+            "CALIB_ZERO_DISPARITY do"
+        )
+    baseline = right.baseline
+    if baseline is None or baseline <= 0:
+        swapped = (left.baseline or 0.0) > 0 or (baseline or 0.0) < 0
+        raise CameraError(
+            f"the projection matrix of the right camera gives a baseline of {baseline or 0:g} m, expected a positive "
+            "one (P[3] = -fx * baseline); "
+            + ("left and right are swapped" if swapped else "only pairs whose cameras stand side by side work")
+        )
+    return left_view.fx, baseline
 
 
 def rectify_pair(left: Camera, right: Camera, left_to_right: ArrayLike) -> tuple[Camera, Camera]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from .calibration_files import CalibrationEntry, read_entry, rigid_transform
 from .camera import Camera, CameraError
-from .geometry import invert_pose, rectify_pair
+from .geometry import invert_pose, rectified_pair_geometry, rectify_pair
 
 
 def read_stereo_calibration(left: str | Path, right: str | Path) -> tuple[Camera, Camera]:
@@ -30,14 +30,14 @@ def read_stereo_calibration(left: str | Path, right: str | Path) -> tuple[Camera
     Raises
     ------
     CameraError
-        If a file cannot be read, neither says where the cameras stand, or they do not stand side by side, the left one
+        If a file cannot be read, neither says where the cameras stand, or they are no pair side by side, the left one
         on the left.
     GeometryError
         If the cameras cannot be rectified; see `gcnv2_ros.geometry.rectify_pair`.
     """
     entries = read_entry(left), read_entry(right)
     cameras = entries[0].camera, entries[1].camera
-    if cameras[0].projection is None or not cameras[1].baseline:
+    if not _are_a_pair(*cameras):
         transform = _left_to_right(*entries)
         if transform is None:
             raise CameraError(
@@ -48,12 +48,17 @@ def read_stereo_calibration(left: str | Path, right: str | Path) -> tuple[Camera
         if not np.linalg.norm(transform[:3, 3]) > 0.0:
             raise CameraError(f"{left} and {right} are at one place; a stereo pair has two")
         cameras = rectify_pair(*cameras, transform)
-    baseline = cameras[1].baseline
-    if baseline is None:
-        raise CameraError(f"the camera of {right} stands above or below that of {left}; only pairs side by side work")
-    if baseline < 0:
-        raise CameraError(f"the camera of {right} stands on the left of that of {left}; name the left one first")
+    try:
+        rectified_pair_geometry(*cameras)
+    except CameraError as error:
+        raise CameraError(f"{left} and {right} are no stereo pair: {error}") from error
     return cameras
+
+
+def _are_a_pair(left: Camera, right: Camera) -> bool:
+    """Whether the projections are a stereo pair's, in whatever order; a single camera's have no baseline."""
+    both = left.projection is not None and right.projection is not None
+    return both and bool(left.baseline or right.baseline)
 
 
 def _left_to_right(left: CalibrationEntry, right: CalibrationEntry) -> NDArray[np.float64] | None:

@@ -370,7 +370,7 @@ def test_a_pair_gives_focal_length_and_baseline() -> None:
         ({"cx": 330.0}, "differ in their columns .*cx 320 and 330 pixels.* disparity 0"),
         ({"fx": 510.0}, "differ in their columns .fx 500 and 510"),
         ({"cy": 243.0}, "differ in their rows"),
-        ({"baseline": -0.1}, "baseline of -0.1 m.*left and right swapped"),
+        ({"baseline": -0.1}, "baseline of -0.1 m.*left and right are swapped"),
         ({"baseline": 0.0}, "baseline of 0 m"),
     ],
 )

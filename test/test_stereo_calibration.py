@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -139,8 +140,8 @@ def test_one_entry_of_rectified_images_stands_for_both_cameras(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("position", "words"),
     [
-        ((0.12, 0.0, 0.0), "stands on the left of that of .*name the left one first"),
-        ((0.0, 0.1, 0.0), "above or below"),
+        ((0.12, 0.0, 0.0), "no stereo pair: .*left and right are swapped"),
+        ((0.0, 0.1, 0.0), "no stereo pair: .*only pairs whose cameras stand side by side work"),
     ],
 )
 def test_pairs_that_do_not_stand_side_by_side_are_refused_before_anything_is_written(
@@ -162,6 +163,21 @@ def test_files_that_are_there_are_kept(tmp_path: Path, capsys: pytest.CaptureFix
     assert "right.yaml is there already" in capsys.readouterr().err
     assert (tmp_path / "right.yaml").read_text() == "mine"
     assert not (tmp_path / "left.yaml").exists()
+
+
+def test_files_of_ros_that_are_of_no_one_pair_are_refused(tmp_path: Path) -> None:
+    left, right = read_stereo_calibration(*euroc(tmp_path))
+    cameras = {
+        "left": left,
+        "right": right,
+        "mono": replace(LEFT, projection=np.column_stack([LEFT.matrix, [0, 0, 0]])),
+    }
+    for name, camera in cameras.items():
+        (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(camera.to_dict()))
+    with pytest.raises(CameraError, match=r"mono\.yaml and .*right\.yaml are no stereo pair: .* differ in their"):
+        read_stereo_calibration(tmp_path / "mono.yaml", tmp_path / "right.yaml")
+    with pytest.raises(CameraError, match=r"are no stereo pair: .*left and right are swapped"):
+        read_stereo_calibration(tmp_path / "right.yaml", tmp_path / "left.yaml")
 
 
 def test_cameras_that_stand_nowhere_are_refused(tmp_path: Path) -> None:

@@ -12,13 +12,12 @@ from .. import distortion
 from ..calibration_files import read_calibration
 from ..camera import Camera, CameraError
 from ..features import Features
+from ..geometry import rectified_pair_geometry
 from ..rectification import Rectifier
 
 if TYPE_CHECKING:
     from sensor_msgs.msg import CameraInfo
 
-# Pixels: what a calibration file's rounding leaves, and no more, as it makes every depth wrong by as much disparity.
-_COLUMN_TOLERANCE = 0.05
 # As many as the publishers that share a topic by mistake; what rectifies is made once for each and takes long.
 _KEPT_VIEWS = 2
 
@@ -181,23 +180,4 @@ def stereo_geometry(left: View, right: View, image_size: tuple[int, int]) -> tup
         If a calibration is missing or for images of another size, or the two are not those of a rectified pair.
     """
     cameras = [view.of_size(image_size, "depth is") for view in (left, right)]
-    left_view, right_view = (camera.rectified() for camera in cameras)
-    if not np.allclose([left_view.fy, left_view.cy], [right_view.fy, right_view.cy], rtol=1e-3, atol=0.5):
-        raise CameraError(
-            "the projection matrices of the left and right camera differ in their rows, so their images are no "
-            "rectified pair"
-        )
-    if not np.isclose(left_view.fx, right_view.fx, rtol=1e-3) or abs(left_view.cx - right_view.cx) > _COLUMN_TOLERANCE:
-        raise CameraError(
-            f"the projection matrices of the left and right camera differ in their columns (fx {left_view.fx:g} and "
-            f"{right_view.fx:g}, cx {left_view.cx:g} and {right_view.cx:g} pixels): what is infinitely far must have "
-            "the disparity 0; calibrate with zero disparity, as ROS's cameracalibrator and OpenCV's "
-            "CALIB_ZERO_DISPARITY do"
-        )
-    baseline = cameras[1].baseline
-    if baseline is None or baseline <= 0:
-        raise CameraError(
-            f"the projection matrix of the right camera gives a baseline of {baseline or 0:g} m, expected a positive "
-            "one (P[3] = -fx * baseline); are left and right swapped?"
-        )
-    return left_view.fx, baseline
+    return rectified_pair_geometry(*cameras)
