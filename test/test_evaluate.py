@@ -21,9 +21,12 @@ from gcnv2_ros.evaluation.comparison import ComparisonOptions, compare, verdict
 from gcnv2_ros.evaluation.correspondence import true_positions
 from gcnv2_ros.evaluation.frontends import parse_frontend
 from gcnv2_ros.evaluation.homography import EvaluationError
+from gcnv2_ros.evaluation.odometry_runs import Run, summarise_runs
+from gcnv2_ros.evaluation.output import text_tables
 from gcnv2_ros.evaluation.pose import score_measured_pairs
 from gcnv2_ros.evaluation.recording import record
-from gcnv2_ros.evaluation.trajectory import score_trajectory
+from gcnv2_ros.evaluation.report import write_report
+from gcnv2_ros.evaluation.trajectory import TrajectoryScores, score_trajectory
 from gcnv2_ros.features import Features
 from gcnv2_ros.sequences import Frame, RoomOptions, Sequence, SyntheticRoom, open_sequence
 
@@ -179,6 +182,55 @@ def test_what_a_sequence_lacks_is_said_and_left_out(changes: dict[str, Any], sen
     entry = comparison.scores["orb"]
     assert "pose" not in entry
     assert entry["matching"]["matches"] > 5
+
+
+def test_too_few_frames_for_a_pair_is_said_too() -> None:
+    options = ComparisonOptions(max_keypoints=50, odometry=False)
+    comparison = compare(Frames(), [parse_frontend("orb")], options)
+    assert "pose" not in comparison.scores["orb"]
+    told = "3 frames with ground truth are too few for pairs 5, 10, 15, 20, 30 frames apart: relative pose is left out"
+    assert told in comparison.recording.notes
+
+
+def some_runs(*errors: float) -> list[Run]:
+    """Runs of an odometry with an ATE each, and nothing else."""
+    none = np.arange(0.0)
+    return [
+        Run(
+            label="orb",
+            stamps_ns=np.arange(0),
+            poses=np.empty((0, 4, 4)),
+            scores=TrajectoryScores(3, 3, 0, error, None, None, None, None, none, none, none, none),
+            milliseconds=1.0,
+        )
+        for error in errors
+    ]
+
+
+def test_a_single_run_has_no_spread_and_gets_no_verdict() -> None:
+    ate = summarise_runs(some_runs(0.3), some_runs(0.1), "sift", "orb")["ate"]
+    assert ate["difference"] == pytest.approx(0.2)
+    assert "spread" not in ate
+    assert "exceeds spread" not in ate
+    ate = summarise_runs(some_runs(0.3, 0.4), some_runs(0.1, 0.1), "sift", "orb")["ate"]
+    assert ate["spread"] == pytest.approx(0.1)
+    assert ate["exceeds spread"]
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_tables_judge_the_difference_of_several_runs_only(count: int, tmp_path: Path) -> None:
+    pytest.importorskip("evo", reason="evo is not installed")
+    pytest.importorskip("gtsam", reason="gtsam is not installed")
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed")
+    room = SyntheticRoom(RoomOptions(width=160, height=120, frames=8, seed=4, rate=5))
+    frontends = [parse_frontend(text) for text in ("orb", "sift")]
+    comparison = compare(room, frontends, ComparisonOptions(max_keypoints=200, runs=count))
+    settings = {"date": "today", "machine": "this", "reference": "orb", "max_keypoints": 200, "frontends": {}}
+    write_report(tmp_path / "report.html", [comparison], settings)
+    difference = f"{comparison.scores['sift']['odometry']['ate']['difference']:+.4f}"
+    for text in (text_tables(comparison, "orb"), (tmp_path / "report.html").read_text()):
+        assert difference in text
+        assert ("the spread" in text) == (count > 1)
 
 
 class PartlyTracked(Frames):

@@ -26,7 +26,7 @@ from .correspondence import GAP, score_frames, spread_pairs
 from .frontends import Frontend
 from .homography import HomographyScores, SyntheticOptions, score_pair, synthetic_pair
 from .odometry_runs import Run, run_odometry_once, summarise_runs
-from .pose import PoseResult, score_measured_pairs
+from .pose import GAPS, PoseResult, score_measured_pairs
 from .recording import STAGES, Progress, Recording, record
 
 ROLLS = tuple(range(0, 181, 15))
@@ -174,6 +174,8 @@ def compare(
         entry["roll"] = _roll_scores(frontend, options.max_keypoints, [recording.frames[index] for index in rolled])
         scores[label] = entry
         report(number + 1, len(frontends))
+    if poses and not any(poses.values()):
+        recording.notes.append(_too_few_frames(recording))
     _add_differences(scores, poses, judged, blocks, options.reference)
     recording.notes.extend(_blocks_notes(scores, len(set(blocks))))
     comparison = Comparison(recording, scores)
@@ -304,6 +306,15 @@ def _add_differences(
             found = {name: paired_difference(*values, blocks) for name, values in pairs.items()}
             if known := {name: vars(interval) for name, interval in found.items() if interval is not None}:
                 entry["correspondence"]["difference"] = known
+
+
+def _too_few_frames(recording: Recording) -> str:
+    """Why there is no relative pose, although the sequence has all that it takes."""
+    known = sum(pose is not None for pose in recording.poses)
+    return (
+        f"{known} frames with ground truth are too few for pairs {', '.join(map(str, GAPS))} frames apart: relative "
+        "pose is left out"
+    )
 
 
 def _blocks_notes(scores: dict[str, dict[str, Any]], judged_blocks: int) -> list[str]:

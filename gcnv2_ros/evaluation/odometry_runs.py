@@ -74,7 +74,7 @@ def run_odometry_once(recording: Recording, label: str, start: int = 0) -> Run:
 def summarise_runs(runs: Sequence[Run], reference: Sequence[Run] | None, label: str, against: str) -> dict[str, Any]:
     """Means over runs with their lowest and highest, and whether the difference from the reference exceeds the spread.
 
-    The spread is the larger of both frontends' ranges over their runs.
+    The spread is the larger of both frontends' ranges over their runs; one run has none, and then there is no verdict.
     """
     summary: dict[str, Any] = {"runs": [run.values() for run in runs]}
     for name in ("ate", "rpe_translation", "rpe_rotation", "tracked_share", "about_mean", "losses"):
@@ -86,10 +86,11 @@ def summarise_runs(runs: Sequence[Run], reference: Sequence[Run] | None, label: 
         theirs = _values(reference, name) if reference and label != against else []
         if theirs:
             difference = float(np.mean(values) - np.mean(theirs))
-            spread = max(max(values) - min(values), max(theirs) - min(theirs))
             summary[name]["difference"] = difference
-            summary[name]["spread"] = spread
-            summary[name]["exceeds spread"] = abs(difference) > spread
+            if min(len(values), len(theirs)) > 1:
+                spread = max(max(values) - min(values), max(theirs) - min(theirs))
+                summary[name]["spread"] = spread
+                summary[name]["exceeds spread"] = abs(difference) > spread
     summary["milliseconds a frame"] = float(np.mean([run.milliseconds for run in runs]))
     return summary
 

@@ -109,7 +109,9 @@ def _odometry_row(label: str, summary: Mapping[str, Any]) -> list[str]:
     ate = summary["ate"] or {}
     change = ""
     if "difference" in ate:
-        change = f"{ate['difference']:+.4f} ({'exceeds' if ate['exceeds spread'] else 'within'} the spread)"
+        change = f"{ate['difference']:+.4f}"
+        if "spread" in ate:
+            change += f" ({'exceeds' if ate['exceeds spread'] else 'within'} the spread)"
     return [label, mean("tracked_share", 3), mean("losses", 1), mean("ate"), change, mean("rpe_translation"),
             mean("rpe_rotation", 3)]  # fmt: skip
 

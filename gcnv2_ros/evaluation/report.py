@@ -254,11 +254,9 @@ def _odometry_part(comparison: Comparison, colours: Mapping[str, str], reference
         ate = summary["ate"] or {}
         change = ""
         if "difference" in ate:
-            change = f"{ate['difference']:+.4f}, " + (
-                f"more than the spread ({ate['spread']:.4f})"
-                if ate["exceeds spread"]
-                else f"within the spread ({ate['spread']:.4f})"
-            )
+            change = f"{ate['difference']:+.4f}"
+            if "spread" in ate:
+                change += f", {'more than' if ate['exceeds spread'] else 'within'} the spread ({ate['spread']:.4f})"
         drift = [
             _ranged(summary["ate"]),
             change,
