@@ -213,11 +213,12 @@ def test_the_command_uses_a_folder_of_pictures_where_it_is(tmp_path: Path, capsy
         assert written.read_all_cameras()[0].model.name == "OPENCV"
         assert written.num_verified_image_pairs() == 3
 
-    command[1] += "@rate=5"
+    command[1:3] = command[1] + "@rate=5", str(tmp_path / "again")
     assert main(command) == 0
     assert f"--image_path {tmp_path / 'pictures'}" in capsys.readouterr().out
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["database.db"]
+    assert [path.name for path in (tmp_path / "again").iterdir()] == ["database.db"]
 
+    command[2] = str(tmp_path / "third")
     assert main([*command, "--every", "0"]) == 1
     assert main([*command, "--every", "3"]) == 1
     assert "at least two pictures" in capsys.readouterr().err
@@ -241,6 +242,17 @@ def test_what_cannot_become_a_database_is_refused_before_a_frame_is_written(
     assert sentence in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
     assert (tmp_path / "file").read_text() == "kept"
+
+
+def test_a_database_that_is_there_is_kept_and_named_before_a_frame_is_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    (tmp_path / "database.db").write_text("kept")
+    assert main(["colmap", "room:frames=2,width=64,height=48", str(tmp_path), "--frontend", "orb"]) == 1
+    sentence = f"{tmp_path / 'database.db'} exists already; choose another folder, or remove it"
+    assert capsys.readouterr().err == f"gcnv2 colmap: {sentence}\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["database.db"]
+    assert (tmp_path / "database.db").read_text() == "kept"
 
 
 def test_a_missing_pycolmap_is_told_before_a_frame_is_written(

@@ -27,7 +27,12 @@ def add_parsers(subparsers: Any) -> None:
         help="folder of pictures, used where they are; or a data set, bag, video or room:seed=1, whose frames are "
         "written to OUT/images",
     )
-    parser.add_argument("out", type=Path, metavar="OUT", help="folder for database.db (and images/, sparse/)")
+    parser.add_argument(
+        "out",
+        type=Path,
+        metavar="OUT",
+        help="folder for database.db, of which there must be none yet (and images/, sparse/)",
+    )
     parser.add_argument(
         "--frontend",
         default="gcnv2_tiny",
@@ -69,6 +74,9 @@ def run_colmap(arguments: argparse.Namespace) -> None:
     # Whatever would fail after the extraction is looked at first: that can take hours.
     load_pycolmap()
     check_folder(arguments.out)
+    database = arguments.out / "database.db"
+    if database.exists():
+        raise ColmapError(f"{database} exists already; choose another folder, or remove it")
     if not 0.0 < arguments.ratio <= 1.0:
         raise ColmapError(f"--ratio must be above 0 and at most 1, got {arguments.ratio}")
     sequence = open_and_tell(arguments.images)
@@ -80,7 +88,6 @@ def run_colmap(arguments: argparse.Namespace) -> None:
     pairs = image_pairs(count, arguments.pairs, overlap=arguments.overlap)
     frontend = parse_frontend(arguments.frontend)
     images, names, features = _extracted(sequence, arguments, frontend.create(arguments.max_keypoints))
-    database = arguments.out / "database.db"
     summary = write_database(database, images, names, features, pairs, camera=camera, ratio=arguments.ratio)
     print(
         f"{database}: {summary.images} images, {summary.keypoints} keypoints, {summary.inliers} verified matches "
