@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Names of ROS nodes, checked without a ROS installation."""
+"""Names of ROS nodes and topics, checked without a ROS installation."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _TOKENS = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(/[A-Za-z_][A-Za-z0-9_]*)*")
 
 
 class RosNameError(GCNv2Error):
-    """A name that no node or namespace can have."""
+    """A name that no node, namespace or topic can have."""
 
 
 def full_namespace(namespace: str) -> str:
@@ -49,6 +49,17 @@ def full_node_name(node: str, namespace: str = "") -> str:
     """
     before = "" if node.startswith("/") else full_namespace(namespace)
     return f"{before}/{_checked(node.strip('/'), 'the name of a node', node)}"
+
+
+def full_topic_name(topic: str) -> str:
+    """The full name of a topic of no namespace: ``image`` and ``/image`` are one.
+
+    Raises
+    ------
+    RosNameError
+        If it is no name.
+    """
+    return f"/{_checked(topic.removeprefix('/'), 'the name of a topic', topic)}"
 
 
 def _checked(name: str, what: str, given: str) -> str:

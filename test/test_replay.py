@@ -170,6 +170,23 @@ def test_a_namespace_that_cannot_be_is_refused(capsys: pytest.CaptureFixture) ->
     assert "'my robot' cannot be a namespace" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("command", [["replay", "room:width=64,height=48,frames=2"], ["view", "--live"]])
+def test_ros_that_cannot_start_is_one_sentence(
+    command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    pytest.importorskip("rclpy", reason="ROS 2 is not installed")
+    if command[0] == "view":
+        pytest.importorskip("rerun", reason="needs rerun-sdk")
+        command = [*command, "--out", str(tmp_path / "x.rrd"), "--seconds", "1"]
+    monkeypatch.setenv("ROS_DOMAIN_ID", "abc")
+    assert main(command) == 1
+    told = capsys.readouterr().err
+    assert told.startswith(f"gcnv2 {command[0]}: cannot start: ")
+    assert "ROS_DOMAIN_ID is not an integral number" in told
+    assert len(told.splitlines()) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("node", ["other", "/other", "other/"])
 def test_slashes_around_a_node_s_name_make_no_difference(node: str, tmp_path: Path, orb: Extractor) -> None:
     counts = replay_to_bag(SyntheticRoom(ROOM), tmp_path / "out.mcap", orb, node=node)

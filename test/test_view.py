@@ -6,6 +6,7 @@ from __future__ import annotations
 import builtins
 import json
 import re
+import sys
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -123,6 +124,8 @@ def test_the_command_writes_a_sequence(tmp_path: Path, capsys: pytest.CaptureFix
         (["room", "--live"], "give a sequence, or --live"),
         (["room", "--out", "x.mp4"], "x.mp4: a Rerun file ends in .rrd"),
         (["room", "--step", "0"], "at least 1"),
+        (["--live", "--seconds", "-1", "--out", "x.rrd"], "--seconds must be above 0, got -1"),
+        (["--live", "--seconds", "nan", "--out", "x.rrd"], "--seconds must be above 0, got nan"),
     ],
 )
 def test_arguments_that_do_not_go_together(
@@ -134,9 +137,42 @@ def test_arguments_that_do_not_go_together(
 
 def test_a_name_that_no_node_can_have_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("rclpy", reason="needs ROS 2")
-    arguments = ["--live", "--node", "my node", "--seconds", "0", "--out", str(tmp_path / "x.rrd")]
+    arguments = ["--live", "--node", "my node", "--seconds", "1", "--out", str(tmp_path / "x.rrd")]
     assert main(["view", *arguments]) == 1
     assert "'my node' cannot be the name of a node" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("topic", ["bad topic", "/a//b", "/image/", "9a", ""])
+@pytest.mark.parametrize("option", ["--image", "--odometry"])
+def test_a_name_that_no_topic_can_have_is_refused(
+    option: str, topic: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("rclpy", reason="needs ROS 2")
+    assert main(["view", "--live", option, topic, "--seconds", "1", "--out", str(tmp_path / "x.rrd")]) == 1
+    assert f"{topic!r} cannot be the name of a topic" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems need no variable for a display")
+@pytest.mark.parametrize("arguments", [["nowhere"], ["--live"]])
+def test_without_a_display_a_file_is_asked_for_at_once(
+    arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("DISPLAY", "WAYLAND_DISPLAY"):
+        monkeypatch.delenv(name, raising=False)
+    assert main(["view", *arguments]) == 1
+    assert "no display for Rerun's viewer" in (told := capsys.readouterr().err)
+    assert "use --out FILE.rrd" in told
+
+
+def test_a_live_view_that_saw_nothing_says_so_and_fails(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("rerun", reason="needs rerun-sdk")
+    pytest.importorskip("rclpy", reason="needs ROS 2")
+    import ros_helpers  # noqa: F401 - its own ROS domain
+
+    arguments = ["--live", "--node", "/nobody", "--seconds", "0.5", "--out", str(tmp_path / "x.rrd")]
+    assert main(["view", *arguments]) == 1
+    assert "no features of /nobody came: is the node running, active" in capsys.readouterr().err
 
 
 def test_a_missing_rerun_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

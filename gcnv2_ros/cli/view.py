@@ -4,15 +4,24 @@
 from __future__ import annotations
 
 import argparse
+import os
+import sys
 from pathlib import Path
 from typing import Any
 
 from ..errors import GCNv2Error
 from .common import SEQUENCE_HELP, add_extractor_arguments, decode_options, extractor_options, open_and_tell
 
+# With one of them X11 or Wayland, and so Rerun's viewer, has somewhere to open a window.
+_DISPLAY_VARIABLES = ("DISPLAY", "WAYLAND_DISPLAY")
+
 
 class ViewArgumentError(GCNv2Error):
-    """Options of `gcnv2 view` that do not go together."""
+    """Options of `gcnv2 view` that do not go together, or not with this machine."""
+
+
+class NothingSeenError(GCNv2Error):
+    """A live view to which no features came."""
 
 
 def add_parsers(subparsers: Any) -> None:
@@ -44,6 +53,13 @@ def run(arguments: argparse.Namespace) -> None:
         raise ViewArgumentError("--step and --frames must be at least 1")
     if arguments.out is not None and arguments.out.suffix != ".rrd":
         raise ViewArgumentError(f"{arguments.out}: a Rerun file ends in .rrd")
+    # Written so that NaN is refused too.
+    if arguments.seconds is not None and not arguments.seconds > 0:
+        raise ViewArgumentError(f"--seconds must be above 0, got {arguments.seconds:g}")
+    if arguments.out is None and sys.platform == "linux" and not any(map(os.environ.get, _DISPLAY_VARIABLES)):
+        raise ViewArgumentError(
+            f"no display for Rerun's viewer ({' and '.join(_DISPLAY_VARIABLES)} are not set): use --out FILE.rrd"
+        )
     if arguments.live:
         from ..ros.live_view import run_live
 
@@ -54,6 +70,10 @@ def run(arguments: argparse.Namespace) -> None:
             out=arguments.out,
             seconds=arguments.seconds,
         )
+        if not count:
+            raise NothingSeenError(
+                f"no features of {arguments.node} came: is the node running, active, and is that its name (--node)?"
+            )
     else:
         count = view_sequence(arguments)
     print(f"{count} frames" + (f" in {arguments.out}; open it with: rerun {arguments.out}" if arguments.out else ""))

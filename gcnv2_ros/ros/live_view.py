@@ -15,11 +15,12 @@ from sensor_msgs.msg import Image, PointCloud2
 
 from ..geometry import GeometryError, pose_from_quaternion
 from ..messages.pixels import ImageError
-from ..ros_names import full_node_name
+from ..ros_names import full_node_name, full_topic_name
 from ..visualisation import RerunView
 from .features_msg import FeaturesMessageError, decode_features
 from .images import image_to_bgr
 from .qos import volatile_qos
+from .running import init_ros
 
 _WAIT = 0.1
 _THROTTLE_SECONDS = 5.0
@@ -91,7 +92,7 @@ def run_live(*, node: str, image: str, odometry: str, out: Path | None = None, s
     Parameters
     ----------
     node, image, odometry
-        As for `LiveView`; the slash before the name may be missing.
+        As for `LiveView`; the slash before each name may be missing.
     out
         Rerun file to write; None: the viewer.
     seconds
@@ -100,12 +101,14 @@ def run_live(*, node: str, image: str, odometry: str, out: Path | None = None, s
     Raises
     ------
     RosNameError
-        If no node can have the name.
+        If no node or topic can have the name.
+    RosStartError
+        If ROS cannot start.
     """
-    node = full_node_name(node)
+    node, image, odometry = full_node_name(node), full_topic_name(image), full_topic_name(odometry)
     own_context = not rclpy.ok()
     if own_context:
-        rclpy.init()
+        init_ros()
     with RerunView(out) as view:
         live = LiveView(view, node=node, image=image, odometry=odometry)
         executor = SingleThreadedExecutor()

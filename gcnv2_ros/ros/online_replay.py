@@ -18,6 +18,7 @@ from ..ros_names import full_namespace, full_node_name
 from ..sequences import Sequence
 from .player import Player
 from .qos import volatile_qos
+from .running import init_ros
 
 _DRAIN_SECONDS = 2.0
 _LATE_SECONDS = 0.02
@@ -108,10 +109,12 @@ def replay_online(
     ------
     RosNameError
         If there can be no such namespace or node.
+    RosStartError
+        If ROS cannot start.
     """
     frontend = full_node_name(node_name, namespace)
     context = Context()
-    rclpy.init(context=context)
+    init_ros(context=context)
     executor = SingleThreadedExecutor(context=context)
     outcome = OnlineReplay()
     total = len(sequence) if frames is None else min(frames, len(sequence))

@@ -9,6 +9,7 @@ from types import FrameType
 from typing import TypeVar
 
 import rclpy
+from rclpy.context import Context
 from rclpy.executors import ExternalShutdownException
 from rclpy.logging import get_logger
 from rclpy.node import Node
@@ -26,6 +27,32 @@ class _Stopped(BaseException):
 
 def _stop(number: int, frame: FrameType | None) -> None:
     raise _Stopped
+
+
+class RosStartError(GCNv2Error):
+    """ROS cannot start, for an argument, a file or a variable of the environment that it cannot read."""
+
+
+def init_ros(arguments: Sequence[str] | None = None, context: Context | None = None) -> None:
+    """Start ROS.
+
+    Parameters
+    ----------
+    arguments
+        Of ROS; None: the process's.
+    context
+        What is started; None: the process's own.
+
+    Raises
+    ------
+    RosStartError
+        With what is wrong.
+    """
+    try:
+        rclpy.init(args=None if arguments is None else list(arguments), context=context)
+    # rclpy's own error has no public name; its text says which argument, file or variable is wrong.
+    except Exception as error:
+        raise RosStartError(f"cannot start: {error}") from error
 
 
 def run_node(
@@ -60,16 +87,14 @@ def run_node(
         signal.signal(number, _stop)
     node: SomeNode | None = None
     try:
-        try:
-            rclpy.init(args=None if arguments is None else list(arguments))
-        # rclpy's own error has no public name; its text says which argument or file is wrong.
-        except Exception as error:
-            get_logger(name).fatal(f"cannot start: {error}")
-            return 1
+        init_ros(arguments)
         node = create()
         if not start(node):
             return 1 if rclpy.ok() else 0
         rclpy.spin(node)
+    except RosStartError as error:
+        get_logger(name).fatal(str(error))
+        return 1
     except GCNv2Error as error:
         get_logger(name).fatal(f"cannot start: {error}")
         return 1
