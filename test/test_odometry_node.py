@@ -28,8 +28,9 @@ from gcnv2_ros.camera import Camera
 from gcnv2_ros.features import Features
 from gcnv2_ros.geometry import pose_from_quaternion
 from gcnv2_ros.ros.features_msg import encode_features
-from gcnv2_ros.ros.odometry_node import ODOMETRY_PARAMETERS, camera_of_rays
+from gcnv2_ros.ros.odometry_node import ODOMETRY_PARAMETERS
 from gcnv2_ros.ros.parameter_spec import ParameterSpec
+from gcnv2_ros.ros.ray_camera import camera_of_rays
 from gcnv2_ros.vocabulary import Scoring, save_vocabulary, train_vocabulary
 
 NAME = "/gcnv2_odometry"
@@ -289,10 +290,14 @@ def test_transforms_are_published_as_the_poses(node: OdometryProcess, probe: Pro
 @pytest.mark.parametrize(
     ("parameter", "sentence"),
     [
-        ("window:=1", "window"),
-        ("queue:=5", "queue"),
-        ("vocabulary:=/no/such", "/no/such"),
-        ("vocabulary:=gcnv2_mobile", "cannot read the vocabulary gcnv2_mobile"),
+        ("window:=1", "the parameter 'window' must be in 2 to 100, got 1"),
+        ("queue:=5", "the parameter 'queue' must be of the type string, got 5"),
+        ("vocabulary:=/", "cannot read the vocabulary /"),
+        (
+            "vocabulary:=gcnv2_tinny",
+            "the parameter 'vocabulary' must be none, default, gcnv2, gcnv2_tiny or a file, and there is no file "
+            "'gcnv2_tinny'",
+        ),
     ],
 )
 def test_a_wrong_parameter_ends_the_node_with_a_sentence(tmp_path: Path, parameter: str, sentence: str) -> None:
@@ -301,6 +306,13 @@ def test_a_wrong_parameter_ends_the_node_with_a_sentence(tmp_path: Path, paramet
     assert "cannot start" in node.log
     assert sentence in node.log
     assert "Traceback" not in node.log
+
+
+def test_a_misspelt_parameter_is_pointed_out(tmp_path: Path, probe: Probe) -> None:
+    with odometry_node(tmp_path / "log.txt", "windw:=5", "use_sim_time:=false") as node:
+        probe.wait_for(lambda: "active: features" in node.log, "the node")
+        assert "'windw' is not one of this node's and is ignored; did you mean 'window'?" in node.log
+        assert "use_sim_time" not in node.log
 
 
 @pytest.mark.parametrize("spec", ODOMETRY_PARAMETERS, ids=lambda spec: spec.name)

@@ -21,6 +21,7 @@ from ros_helpers import REPOSITORY
 from gcnv2_ros.errors import GCNv2Error
 from gcnv2_ros.extraction import DecodeOptions, ExtractionError, ExtractorOptions
 from gcnv2_ros.masks import MaskOptions
+from gcnv2_ros.ros.declaration import declare_parameters
 from gcnv2_ros.ros.parameter_docs import render_markdown, render_yaml
 from gcnv2_ros.ros.parameters import (
     PARAMETERS,
@@ -28,7 +29,6 @@ from gcnv2_ros.ros.parameters import (
     ParameterError,
     ParameterSpec,
     current_options,
-    declare_parameters,
 )
 from gcnv2_ros.ros.synchronization import SyncOptions
 from gcnv2_ros.stereo import StereoOptions
@@ -224,7 +224,7 @@ def make_node(context: Context, *arguments: str) -> Node:
 
 def test_given_values_are_declared_and_others_get_their_defaults(context: Context) -> None:
     node = make_node(context, "--params-file", str(CONFIG), "-p", "max_keypoints:=5", "-p", "score_threshold:=0")
-    declare_parameters(node)
+    declare_parameters(node, PARAMETERS)
     assert current_options(node) == options(max_keypoints=5, score_threshold=0.0)
     assert node.get_parameter("cameras").value == ["front", "rear"]
     assert node.describe_parameter("model").read_only
@@ -233,7 +233,7 @@ def test_given_values_are_declared_and_others_get_their_defaults(context: Contex
 
 def test_unknown_parameters_are_not_declared(context: Context) -> None:
     node = make_node(context, "-p", "max_keypoint:=5", "-p", "use_sim_time:=true")
-    declare_parameters(node)
+    declare_parameters(node, PARAMETERS)
     assert not node.has_parameter("max_keypoint")
     assert node.get_parameter("use_sim_time").value is True
 
@@ -241,12 +241,12 @@ def test_unknown_parameters_are_not_declared(context: Context) -> None:
 def test_a_wrong_value_at_the_start_is_an_error_that_names_it(context: Context) -> None:
     for argument in ("max_keypoints:=many", "max_keypoints:=0", "subpixel:=3", "queue:=newest"):
         with pytest.raises(GCNv2Error, match=argument.split(":")[0]):
-            declare_parameters(make_node(context, "-p", argument))
+            declare_parameters(make_node(context, "-p", argument), PARAMETERS)
 
 
 def test_changes_are_tried_on_without_being_made(context: Context) -> None:
     node = make_node(context)
-    declare_parameters(node)
+    declare_parameters(node, PARAMETERS)
     changed = current_options(node, [Parameter("max_keypoints", value=9), Parameter("use_sim_time", value=True)])
     assert changed == options(max_keypoints=9)
     assert current_options(node, [Parameter("mask_labels", value=[5, 6])]) == options(mask_labels=[5, 6])

@@ -19,11 +19,12 @@ from ..errors import GCNv2Error
 from ..extraction import create_extractor
 from ..messages.color_conversion import available_converters
 from .camera_state import Frame, create_cameras
+from .declaration import declare_parameters
 from .diagnostics import diagnostic_array, diagnostic_status
 from .fallback import ExtractorFactory
 from .gravity import RollSource, create_roll_source
 from .inputs import CameraInputs
-from .parameters import FrontendOptions, current_options, declare_parameters
+from .parameters import PARAMETERS, FrontendOptions, current_options
 from .pipeline import Pipeline
 from .running import run_node
 from .worker import Worker
@@ -55,7 +56,7 @@ class FrontendNode(LifecycleNode):
 
     def __init__(self, *, create: ExtractorFactory = create_extractor, **node_arguments: Any) -> None:
         super().__init__(NODE_NAME, automatically_declare_parameters_from_overrides=True, **node_arguments)
-        declare_parameters(self)
+        declare_parameters(self, PARAMETERS)
         self._options = current_options(self)
         self._create = create
         self._cameras = create_cameras(self, self._options)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import array
 import math
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -16,9 +17,8 @@ import numpy as np
 from builtin_interfaces.msg import Time
 from geometry_msgs.msg import Point, PoseStamped, Quaternion, TransformStamped, Twist, Vector3
 from nav_msgs.msg import Odometry as OdometryMessage
-from nav_msgs.msg import Path
+from nav_msgs.msg import Path as PathMessage
 from numpy.typing import NDArray
-from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
 from rclpy.node import Node
 from sensor_msgs.msg import PointCloud2, PointField
 from std_msgs.msg import Header
@@ -30,9 +30,12 @@ from ..geometry import transform_points
 from ..odometry import Odometry, OdometryOptions, TrackResult
 from ..odometry.recognition import DESCRIPTORS_WITH_WORDS
 from ..vocabulary import Vocabulary, load_vocabulary, shipped_vocabularies
-from .features_msg import FeaturesMessageError, ReceivedFeatures, decode_features
-from .parameter_spec import ParameterSpec
+from ..vocabulary.storage import DEFAULT_SOURCE
+from .declaration import declare_parameters
+from .features_msg import ReceivedFeatures, decode_features
+from .parameter_spec import ParameterError, ParameterSpec
 from .qos import volatile_qos
+from .ray_camera import camera_of_rays, lack_of_rays
 from .reporting import Throttle, more_of_kind
 from .running import run_node
 from .succession import Step, Succession
@@ -47,9 +50,6 @@ NODE_NAME = "gcnv2_odometry"
 _DEFAULTS = OdometryOptions()
 _RELIABILITY = ("best_effort", "reliable")
 _THROTTLE_SECONDS = 5.0
-# The focal lengths follow from so many keypoints that are so many pixels apart in both directions.
-_MINIMUM_RAYS = 8
-_MINIMUM_SPREAD = 30.0
 # Of a velocity that nothing has measured, (m/s)^2 and (rad/s)^2.
 _UNKNOWN_VARIANCE = 1e6
 
@@ -162,7 +162,12 @@ _QUEUE_DEPTHS = {"latest": 1, "all": 2000}
 def _vocabulary(source: str) -> Vocabulary | None:
     if source == "none":
         return None
-    return load_vocabulary("default", model=source) if source in shipped_vocabularies() else load_vocabulary(source)
+    if source in shipped_vocabularies():
+        return load_vocabulary("default", model=source)
+    if source != DEFAULT_SOURCE and not Path(source).expanduser().exists():
+        known = ", ".join(("none", DEFAULT_SOURCE, *shipped_vocabularies()))
+        raise ParameterError(f"the parameter 'vocabulary' must be {known} or a file, and there is no file {source!r}")
+    return load_vocabulary(source)
 
 
 class OdometryNode(Node):
@@ -175,8 +180,9 @@ class OdometryNode(Node):
     """
 
     def __init__(self, **node_arguments: Any) -> None:
-        super().__init__(NODE_NAME, **node_arguments)
-        values = _declared(self)
+        super().__init__(NODE_NAME, automatically_declare_parameters_from_overrides=True, **node_arguments)
+        # Of each parameter's own type, which is any of several to a type checker.
+        values: dict[str, Any] = declare_parameters(self, ODOMETRY_PARAMETERS)
         self._odom_frame = str(values["odom_frame"])
         self._path_length = int(values["path_length"])
         self._pose_variance = np.repeat([values["position_sigma"], values["rotation_sigma"]], 3) ** 2
@@ -194,7 +200,7 @@ class OdometryNode(Node):
         elif values["publish_tf"]:
             self._transforms = self.create_publisher(TFMessage, "/tf", volatile_qos("reliable", 100))
         self._poses = self.create_publisher(OdometryMessage, "~/odometry", volatile_qos("reliable", 100))
-        self._paths = self.create_publisher(Path, "~/path", volatile_qos("reliable", 1))
+        self._paths = self.create_publisher(PathMessage, "~/path", volatile_qos("reliable", 1))
         self._points = self.create_publisher(PointCloud2, "~/map_points", volatile_qos("reliable", 1))
         qos = volatile_qos(str(values["subscribe_reliability"]), _QUEUE_DEPTHS[str(values["queue"])])
         subscription = self.create_subscription(PointCloud2, "features", self._on_features, qos)
@@ -293,80 +299,10 @@ class OdometryNode(Node):
             self._path.append(PoseStamped(header=stamped, pose=message.pose.pose))
             del self._path[: -self._path_length]
             if self._paths.get_subscription_count():
-                self._paths.publish(Path(header=stamped, poses=self._path))
+                self._paths.publish(PathMessage(header=stamped, poses=self._path))
         if result.keyframe and self._points.get_subscription_count():
             points = transform_points(_BODY_FROM_OPTICAL, odometry.points)
             self._points.publish(_cloud(points, header.stamp, self._odom_frame))
-
-
-def lack_of_rays(count: int, uv: NDArray[np.floating]) -> str:
-    """What `camera_of_rays` lacks, as a sentence, or an empty text.
-
-    Parameters
-    ----------
-    count
-        Number of features.
-    uv
-        float (N, 2), pixels of those that have a ray.
-    """
-    if count and not len(uv):
-        return "the features have no viewing rays: the frontend has no calibration (camera_info)"
-    if len(uv) < _MINIMUM_RAYS:
-        return (
-            f"the odometry waits to start: of {count} features {len(uv)} have viewing rays, and the focal lengths "
-            f"follow from {_MINIMUM_RAYS} or more"
-        )
-    width, height = np.ptp(uv, axis=0)
-    if min(width, height) < _MINIMUM_SPREAD:
-        return (
-            f"the odometry waits to start: the features with viewing rays lie within {width:.0f} x {height:.0f} "
-            f"pixels, and the focal lengths follow from {_MINIMUM_SPREAD:.0f} or more each way"
-        )
-    return ""
-
-
-def camera_of_rays(uv: NDArray[np.floating], rays: NDArray[np.floating]) -> Camera:
-    """The pinhole that fits pixels and their viewing rays best, for the scale of errors in pixels.
-
-    A lens that is no pinhole is fitted near the optical axis: the few rays near 90 degrees, which are as long as all
-    the others together, would decide alone otherwise.
-
-    Parameters
-    ----------
-    uv
-        (N, 2) pixels.
-    rays
-        (N, 3), z = 1.
-
-    Raises
-    ------
-    FeaturesMessageError
-        If no pinhole fits: the rays are not those of the pixels.
-    """
-    weight = 1.0 / (1.0 + np.square(rays[:, :2], dtype=np.float64).sum(axis=1))
-    fitted = []
-    for axis in range(2):
-        unknowns = np.column_stack([rays[:, axis], np.ones(len(rays))]) * weight[:, None]
-        fitted.append(np.linalg.lstsq(unknowns, uv[:, axis] * weight, rcond=None)[0])
-    (fx, cx), (fy, cy) = fitted
-    if min(fx, fy) <= 0:
-        raise FeaturesMessageError(
-            f"the rays x, y, z do not go with the pixels u, v: the focal lengths would be {fx:g} and {fy:g}"
-        )
-    width, height = (max(math.ceil(float(extent)) + 1, 1) for extent in np.max(uv, axis=0))
-    return Camera(width, height, fx, fy, cx, cy)
-
-
-def _declared(node: Node) -> dict[str, Any]:
-    """Declare the parameters; their values by name."""
-    values: dict[str, Any] = {}
-    for spec in ODOMETRY_PARAMETERS:
-        try:
-            given: Any = node.declare_parameter(spec.name, spec.default, spec.descriptor()).value
-        except (InvalidParameterTypeException, InvalidParameterValueException) as error:
-            raise GCNv2Error(f"the parameter {spec.name!r} is not usable: {error}") from error
-        values[spec.name] = spec.checked(given)
-    return values
 
 
 def _position(pose: NDArray[np.float64]) -> Point:

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The parameters of the frontend node: declared and read by the table, and the options that the node makes of them."""
+"""The parameters of the frontend node, and the options that the node makes of them."""
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -28,16 +27,11 @@ __all__ = [
     "ParameterSpec",
     "Value",
     "current_options",
-    "declare_parameters",
 ]
 
 _CAMERA_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*(/[A-Za-z][A-Za-z0-9_]*)*")
 
 _SPECS = {spec.name: spec for spec in PARAMETERS}
-
-# Names that ROS itself gives to every node.
-_FOREIGN_NAMES = ("use_sim_time", "start_type_description_service")
-_FOREIGN_PREFIXES = ("qos_overrides.",)
 
 
 @dataclass(frozen=True)
@@ -184,31 +178,6 @@ def _checked_rotations(numbers: list[float], cameras: int) -> tuple[tuple[float,
     if np.any(np.abs(lengths - 1.0) > 0.01):
         raise ParameterError(f"the parameter 'imu_rotation' must hold quaternions of length 1, got {numbers}")
     return tuple(map(tuple, np.broadcast_to(quaternions / lengths, (cameras, 4)).tolist()))
-
-
-def declare_parameters(node: Node) -> None:
-    """Declare every parameter, with the values given at the start or the defaults.
-
-    Given parameters that are not in the table are reported as a warning and ignored. The node must have been made with
-    ``automatically_declare_parameters_from_overrides=True``, or what was given cannot be seen.
-
-    Raises
-    ------
-    ParameterError
-        If a given value has the wrong type, or is outside of its range or choices.
-    """
-    given = {name: parameter.value for name, parameter in node.get_parameters_by_prefix("").items()}
-    for name in given:
-        if name in _SPECS:
-            node.undeclare_parameter(name)
-        elif name not in _FOREIGN_NAMES and not name.startswith(_FOREIGN_PREFIXES):
-            near = difflib.get_close_matches(name, _SPECS, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            node.get_logger().warning(f"the parameter {name!r} is not one of this node's and is ignored{hint}")
-            node.undeclare_parameter(name)
-    for spec in PARAMETERS:
-        value = spec.checked(given.get(spec.name, spec.default))
-        node.declare_parameter(spec.name, value, spec.descriptor(), ignore_override=True)
 
 
 def current_options(node: Node, changes: Iterable[Parameter] = ()) -> FrontendOptions:
