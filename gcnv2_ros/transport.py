@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 
 from .installation import installed_paths
 
@@ -40,6 +40,15 @@ def large_images(environment: Mapping[str, str]) -> dict[str, str]:
     if not profiles:
         return {TRANSPORT_VARIABLE: LARGE_DATA}
     return {profile_variable(environment): str(profiles[0])}
+
+
+def set_up_large_images(environment: MutableMapping[str, str]) -> None:
+    """Add `large_images` to the variables, unless the user has chosen how Fast DDS is set up.
+
+    Fast DDS reads them when a process makes its first node; later they have no effect on it.
+    """
+    if not chosen_by_user(environment):
+        environment.update(large_images(environment))
 
 
 def chosen_by_user(environment: Mapping[str, str]) -> str:

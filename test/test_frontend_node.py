@@ -415,8 +415,11 @@ def test_a_silent_camera_is_named_with_the_reason(tmp_path: Path, probe: Probe) 
     parameters = {"model": "orb", "image_timeout": 0.5}
     with NodeProcess(tmp_path / "log.txt", parameters, {"__node": "waiting", "image": "/dark"}) as process:
         process.wait_for_log("s: nobody publishes it")
-        probe.node.create_publisher(String, "/dark", 1)
+        other = probe.node.create_publisher(String, "/dark", 1)
         process.wait_for_log("publishes std_msgs/msg/String there, expected sensor_msgs/msg/Image")
+        probe.node.destroy_publisher(other)
+        probe.node.create_publisher(Image, "/dark", 1)
+        process.wait_for_log("but large images are lost where it runs without the Fast DDS profile")
 
 
 def test_a_camera_whose_qos_does_not_fit_is_named_at_once(tmp_path: Path, probe: Probe) -> None:

@@ -4,9 +4,11 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sqlite3
 import sys
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -168,6 +170,21 @@ def test_a_namespace_that_cannot_be_is_refused(capsys: pytest.CaptureFixture) ->
     pytest.importorskip("rclpy", reason="ROS 2 is not installed")
     assert main(["replay", "room:width=64,height=48,frames=2", "--namespace", "my robot"]) == 1
     assert "'my robot' cannot be a namespace" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("chosen", [{}, {"FASTDDS_BUILTIN_TRANSPORTS": "DEFAULT"}])
+def test_fast_dds_is_set_up_for_large_images_unless_the_user_has_chosen(chosen: dict[str, str]) -> None:
+    pytest.importorskip("rclpy", reason="ROS 2 is not installed")
+    import ros_helpers  # noqa: F401 - its own ROS domain
+
+    names = ("FASTDDS_BUILTIN_TRANSPORTS", "FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE")
+    with mock.patch.dict(os.environ):
+        for name in names:
+            os.environ.pop(name, None)
+        os.environ.update(chosen)
+        assert main(["replay", "room:width=64,height=48,frames=2", "--rate", "0", "--wait", "0"]) == 0
+        found = {name: os.environ[name] for name in names if name in os.environ}
+    assert found == chosen if chosen else "large_images.xml" in "".join(found.values())
 
 
 @pytest.mark.parametrize("command", [["replay", "room:width=64,height=48,frames=2"], ["view", "--live"]])

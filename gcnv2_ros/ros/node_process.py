@@ -17,7 +17,7 @@ import rclpy
 from rclpy.context import Context
 
 from ..errors import GCNv2Error
-from ..transport import chosen_by_user, large_images
+from ..transport import set_up_large_images
 
 _STOP_SECONDS = 30.0
 _PRINTED_LINES = 8
@@ -75,8 +75,7 @@ def running_node(parameters: Sequence[str]) -> Iterator[NodeProcess]:
     # A domain of its own, so that neither a robot on the network nor another run is disturbed.
     domain = random.SystemRandom().randint(1, 100)
     os.environ.update(ROS_DOMAIN_ID=str(domain), ROS_AUTOMATIC_DISCOVERY_RANGE="LOCALHOST")
-    if not chosen_by_user(os.environ):
-        os.environ |= large_images(os.environ)
+    set_up_large_images(os.environ)
     arguments = [item for parameter in parameters for item in ("-p", parameter)]
     command = [sys.executable, "-m", "gcnv2_ros.ros.frontend", "--ros-args", *arguments]
     context = Context()

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from sensor_msgs.msg import PointCloud2
 
 from ..ros_names import full_namespace, full_node_name
 from ..sequences import Sequence
+from ..transport import set_up_large_images
 from .player import Player
 from .qos import volatile_qos
 from .running import init_ros
@@ -82,6 +84,8 @@ def replay_online(
 ) -> OnlineReplay:
     """Publish a sequence and count what comes back.
 
+    Fast DDS is set up for large images in this process's environment, unless the user has chosen otherwise.
+
     Parameters
     ----------
     sequence
@@ -113,6 +117,7 @@ def replay_online(
         If ROS cannot start.
     """
     frontend = full_node_name(node_name, namespace)
+    set_up_large_images(os.environ)
     context = Context()
     init_ros(context=context)
     executor = SingleThreadedExecutor(context=context)

@@ -9,12 +9,15 @@ from typing import Any
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy, qos_policy_name_from_kind
 from rclpy.subscription import Subscription
+from rclpy.utilities import get_rmw_implementation_identifier
 
 try:
     from rclpy.event_handler import SubscriptionEventCallbacks, UnsupportedEventTypeError
 except ImportError:  # ROS 2 Humble has them in another module.
     from rclpy.qos_event import SubscriptionEventCallbacks, UnsupportedEventTypeError
 
+_IMAGE_TYPE = "sensor_msgs/msg/Image"
+_LOST_IMAGES = ", but large images are lost where it runs without the Fast DDS profile that docs/node.md names"
 _RELIABILITY = {"best_effort": ReliabilityPolicy.BEST_EFFORT, "reliable": ReliabilityPolicy.RELIABLE}
 
 LATCHED = QoSProfile(
@@ -99,6 +102,8 @@ def describe_publishers(node: Node, topic: str, message_type: str, qos: QoSProfi
     asked = f"this node asks for {describe_qos(qos)}"
     if not publishers:
         return f"nobody publishes it ({asked})"
+    fast_dds = get_rmw_implementation_identifier().startswith("rmw_fastrtps")
+    lost = _LOST_IMAGES if fast_dds and message_type == _IMAGE_TYPE else ""
     remarks = []
     for publisher in publishers:
         name = f"{publisher.node_namespace.rstrip('/')}/{publisher.node_name}"
@@ -112,5 +117,5 @@ def describe_publishers(node: Node, topic: str, message_type: str, qos: QoSProfi
             remarks.append(f"{name} publishes best_effort and this node asks for reliable")
         else:
             offer = describe_qos(publisher.qos_profile)
-            remarks.append(f"{name} publishes {publisher.topic_type} there, with a QoS that fits ({offer})")
+            remarks.append(f"{name} publishes {publisher.topic_type} there, with a QoS that fits ({offer}){lost}")
     return f"{'; '.join(remarks)} ({asked})"
