@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The command line: extract, doctor, convert-weights, demo."""
+"""The command line: extract, convert-weights, demo."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ import numpy as np
 import pytest
 
 from gcnv2_ros import extraction
-from gcnv2_ros.cli import doctor
 from gcnv2_ros.cli.main import main
 from gcnv2_ros.networks import create_network
 from gcnv2_ros.sequences import open_sequence
@@ -154,33 +153,6 @@ def test_convert_weights_makes_a_file_that_loads(tmp_path: Path) -> None:
     assert load_weights(target, model="gcnv2_tiny").metadata.model == "gcnv2_tiny"
 
 
-def test_doctor_tries_every_shipped_model_and_reports_what_is_missing(
-    capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(doctor, "_LIBRARIES", (*doctor._LIBRARIES, ("no_such_module", "nothing", True, "do without")))
-    assert main(["doctor"]) == 1
-    output = capsys.readouterr().out
-    assert re.search(r"ok +orb on cpu: [\d.]+ ms", output)
-    assert re.search(r"ok +gcnv2_tiny on cpu: [\d.]+ ms", output)
-    assert re.search(r"PROBLEM nothing: not installed\n +-> do without", output)
-
-
-def test_doctor_goes_on_after_a_device_that_fails_in_its_own_way(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = extraction.create_extractor
-
-    def without_kernels(options: extraction.ExtractorOptions) -> extraction.Extractor:
-        if options.model == "gcnv2_tiny":
-            raise RuntimeError("no kernel image is available for execution on the device")
-        return real(options)
-
-    monkeypatch.setattr(extraction, "create_extractor", without_kernels)
-    by_subject = {finding.subject: finding for finding in doctor.check_inference()}
-    failed = by_subject["gcnv2_tiny on cpu"]
-    assert failed.verdict == "problem"
-    assert failed.text == "RuntimeError: no kernel image is available for execution on the device"
-    assert by_subject["orb on cpu"].verdict == by_subject["gcnv2 on cpu"].verdict == "ok"
-
-
 def test_the_shipped_calibration_is_not_overwritten_unasked(capsys: pytest.CaptureFixture) -> None:
     path = Path(load_weights("default", model="gcnv2_tiny").path).with_suffix(".int8.json")
     before = path.read_bytes()
@@ -256,23 +228,6 @@ def test_options_of_a_sequence_are_taken_wherever_it_is_named(tmp_path: Path, ca
     assert main(["to-bag", f"{tmp_path}@rate=2", str(tmp_path / "out.mcap")]) == 0
     assert main(["to-bag", f"{tmp_path}@speed=2", str(tmp_path / "other.mcap")]) == 1
     assert "speed" in capsys.readouterr().err
-
-
-def test_doctor_advises_on_the_middleware(monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("rclpy", reason="ROS 2 is not installed")
-    for name in ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_BUILTIN_TRANSPORTS"):
-        monkeypatch.delenv(name, raising=False)
-    by_subject = {finding.subject: finding for finding in doctor.check_middleware()}
-    assert by_subject["large images"].verdict == "note"
-    assert "large_images.xml" in by_subject["large images"].advice
-    assert "FASTDDS_DEFAULT_PROFILES_FILE=" in by_subject["large images"].advice
-    monkeypatch.setenv("ROS_DISTRO", "jazzy")
-    by_subject = {finding.subject: finding for finding in doctor.check_middleware()}
-    assert "FASTRTPS_DEFAULT_PROFILES_FILE=" in by_subject["large images"].advice
-    monkeypatch.delenv("ROS_DISTRO")
-    monkeypatch.setenv("FASTDDS_DEFAULT_PROFILES_FILE", "/nowhere/profile.xml")
-    by_subject = {finding.subject: finding for finding in doctor.check_middleware()}
-    assert by_subject["large images"].verdict == "problem"
 
 
 def run_demo(*arguments: str) -> subprocess.CompletedProcess[str]:

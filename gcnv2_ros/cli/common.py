@@ -22,6 +22,10 @@ SEQUENCE_HELP = (
 )
 
 
+ROS_ADVICE = "source a ROS 2 installation, or, in the clone of this package: pip install '.[ros]'"
+"""How to get what the ROS side of the package needs."""
+
+
 def open_and_tell(spec: str, **options: Any) -> Sequence:
     """Open a sequence as `open_sequence` does, and tell on standard error what it lacks or leaves out."""
     from ..sequences import open_sequence
@@ -104,7 +108,7 @@ def check_charts() -> None:
     """
     from ..extraction.libraries import import_library
 
-    import_library("matplotlib", "the charts of the results", "pip install 'gcnv2-ros[evaluate]'")
+    import_library("matplotlib", "the charts of the results", "pip install matplotlib")
 
 
 def check_folder(path: Path) -> None:

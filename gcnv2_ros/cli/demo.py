@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import GCNv2Error, MissingDependencyError
-from .common import SEQUENCE_HELP, check_folder, check_positive, open_and_tell, parse_size
+from .common import ROS_ADVICE, SEQUENCE_HELP, check_folder, check_positive, open_and_tell, parse_size
 from .demo_page import write_page
 
 if TYPE_CHECKING:
@@ -43,9 +43,7 @@ def run(arguments: argparse.Namespace) -> None:
     try:
         from ..ros.demonstration import run_demonstration
     except ImportError as error:
-        raise MissingDependencyError(
-            "rclpy", "`gcnv2 demo`", "source a ROS 2 installation, or pip install 'gcnv2-ros[ros]'"
-        ) from error
+        raise MissingDependencyError("rclpy", "`gcnv2 demo`", ROS_ADVICE) from error
     check_positive(frames=arguments.frames)
     check_folder(arguments.out)
     width, height = parse_size(arguments.input_size)

@@ -11,6 +11,7 @@ from typing import Any
 
 from ..errors import GCNv2Error, MissingDependencyError
 from .common import (
+    ROS_ADVICE,
     SEQUENCE_HELP,
     add_extractor_arguments,
     check_positive,
@@ -92,9 +93,7 @@ def _online(arguments: argparse.Namespace, sequence: Any) -> None:
     try:
         from ..ros.online_replay import replay_online
     except ImportError as error:
-        raise MissingDependencyError(
-            "rclpy", "publishing on ROS topics", "source a ROS 2 installation, or pip install 'gcnv2-ros[ros]'"
-        ) from error
+        raise MissingDependencyError("rclpy", "publishing on ROS topics", ROS_ADVICE) from error
     with progress_bars() as bars:
         outcome = replay_online(
             sequence,

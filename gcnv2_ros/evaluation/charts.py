@@ -146,9 +146,7 @@ def _svg(draw: Callable[[Any], None], size: tuple[float, float], title: str) -> 
         import matplotlib
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise MissingDependencyError(
-            "matplotlib", "the charts of the report", "pip install 'gcnv2-ros[evaluate]'"
-        ) from error
+        raise MissingDependencyError("matplotlib", "the charts of the report", "pip install matplotlib") from error
     with matplotlib.rc_context(_STYLE):
         figure = Figure(figsize=size, layout="constrained")
         draw(figure.subplots())

@@ -82,7 +82,7 @@ def check_evo() -> None:
     MissingDependencyError
         If evo is not installed.
     """
-    import_library("evo", "the error of a trajectory", "pip install 'gcnv2-ros[evaluate]'")
+    import_library("evo", "the error of a trajectory", "pip install evo")
 
 
 def score_trajectory(
