@@ -164,6 +164,27 @@ def test_hidden_files_and_folders_hold_no_photographs(tmp_path: Path) -> None:
     assert find_photographs(tmp_path) == [tmp_path / "a.png", tmp_path / "inside" / "b.jpg"]
 
 
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"name,split\na.png,train\n", r"index\.csv has no column 'file'; expected text in UTF-8 .*: file,split"),
+        (b"", "has no column 'file'"),
+        (b"file,split\na.png,train\n,train\n", r"index\.csv, line 3: no file is named"),
+        (b"\xff\xfe\x00\x01file", r"index\.csv is no table; expected text in UTF-8"),
+        (b"file,split\n" + b"a" * 200_000 + b",train\n", r"index\.csv is no table"),
+    ],
+)
+def test_an_index_that_names_no_files_is_refused(content: bytes, words: str, tmp_path: Path) -> None:
+    (tmp_path / "index.csv").write_bytes(content)
+    with pytest.raises(TrainingDataError, match=words):
+        find_photographs(tmp_path)
+
+
+def test_an_index_may_come_from_a_spreadsheet(tmp_path: Path) -> None:
+    (tmp_path / "index.csv").write_bytes(b"\xef\xbb\xbffile,split\r\na.png,train\r\n")
+    assert find_photographs(tmp_path, split="train") == [tmp_path / "a.png"]
+
+
 def test_categories_need_an_index(tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "a.png"), np.zeros((40, 40), np.uint8))
     with pytest.raises(TrainingDataError, match=r"no index\.csv"):

@@ -63,6 +63,7 @@ class Entry:
 
 
 INDEX_COLUMNS = tuple(column.name for column in fields(Entry) if column.metadata.get("in_index", True))
+_SUMMED_UP = ("split", "package", "version", "licence")
 
 
 def split_of(name: str) -> str:
@@ -274,6 +275,15 @@ def _licences_page(records: Sequence[Mapping[str, Any]]) -> str:
                 lines.append(f"| {credit['pictures']} | {credit['licence']} | {holders} |")
             lines.append("")
     return "\n".join(lines)
+
+
+def is_corpus(folder: str | Path) -> bool:
+    """Whether a folder has an ``index.csv`` that `corpus_summary` can sum up; one of own pictures may lack the rest."""
+    path = Path(folder) / "index.csv"
+    if not path.exists():
+        return False
+    with path.open(newline="", encoding="utf-8") as stream:
+        return set(next(csv.reader(stream), [])).issuperset(_SUMMED_UP)
 
 
 def corpus_summary(folder: str | Path, *, categories: Sequence[str] | None = None) -> dict[str, Any]:

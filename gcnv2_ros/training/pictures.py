@@ -67,18 +67,17 @@ def find_photographs(
     Raises
     ------
     TrainingDataError
-        If there is no such folder, no such picture in it, or no index that would tell categories.
+        If there is no such folder, no such picture in it, no index that would tell categories, or one that is no table
+        of files.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise TrainingDataError(f"{folder}: no such folder of pictures")
     index = folder / "index.csv"
     if index.exists():
-        with index.open(newline="", encoding="utf-8") as stream:
-            rows = list(csv.DictReader(stream))
         chosen = [
             folder / row["file"]
-            for row in rows
+            for row in _index_rows(index)
             if (split is None or row.get("split", "train") == split)
             and (categories is None or row.get("category") in categories)
         ]
@@ -92,6 +91,25 @@ def find_photographs(
         wanted += [f"the categories {', '.join(categories)}"] if categories else []
         raise TrainingDataError(f"{folder}: no pictures{' of ' if wanted else ''}{' and '.join(wanted)} in this folder")
     return sorted(chosen)
+
+
+def _index_rows(index: Path) -> list[dict[str, str]]:
+    """The rows of an ``index.csv``, each with a file."""
+    expected = "expected text in UTF-8 with a line for each picture, and before them the columns' names: file,split"
+    try:
+        # Spreadsheets write a mark of the byte order before the first line.
+        with index.open(newline="", encoding="utf-8-sig") as stream:
+            reader = csv.DictReader(stream)
+            if "file" not in (reader.fieldnames or ()):
+                raise TrainingDataError(f"{index} has no column 'file'; {expected}")
+            rows = []
+            for row in reader:
+                if not row["file"]:
+                    raise TrainingDataError(f"{index}, line {reader.line_num}: no file is named; {expected}")
+                rows.append(row)
+            return rows
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise TrainingDataError(f"{index} is no table; {expected}") from error
 
 
 def _in_hidden_folder(path: Path, root: Path) -> bool:
