@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -625,6 +626,67 @@ def test_a_teacher_gives_the_keypoints_above_the_threshold_asked_for(
     capsys.readouterr()
     assert main(["train-prepare", str(photographs), str(tmp_path / "x"), "--teacher-threshold", "0.1"]) == 1
     assert "shi_tomasi has none" in capsys.readouterr().err
+
+
+def test_own_pictures_with_an_index_need_only_files_and_splits(photographs: Path, tmp_path: Path) -> None:
+    own = tmp_path / "own"
+    shutil.copytree(photographs, own)
+    names = [path.name for path in sorted(own.iterdir())]
+    rows = [f"{names[0]},validation", *(f"{name},train" for name in names[1:])]
+    (own / "index.csv").write_text("\n".join(["file,split", *rows]) + "\n")
+    assert main(["train-prepare", str(own), str(tmp_path / "out"), "--stage", "whole"]) == 0
+    assert len(load_pictures(tmp_path / "out")) == len(names) - 1
+    assert not (tmp_path / "out" / "source.json").exists()
+
+
+REFUSED = {
+    "config of bytes": ("train bytes.yaml run", "bytes.yaml: no text in UTF-8; expected a training configuration"),
+    "config of a date": ("train date.yaml run", "date.yaml: not valid YAML: month must be in 1..12"),
+    "device that is none": ("train good.yaml run --device foo", "must be auto, cpu, cuda or cuda:N, got 'foo'"),
+    "device of Intel's": ("train good.yaml run --device npu", "--device must be auto, cpu, cuda or cuda:N, got 'npu'"),
+    "device beyond all": ("train good.yaml run --device cuda:999", "or cuda:N, got 'cuda:999'"),
+    "threads": ("train good.yaml run --threads -2", "--threads must be 0, for all, or more, got -2"),
+    "run that is a file": ("train good.yaml notes.txt", "notes.txt is to be a folder, and "),
+    "threads of the teacher": ("train-prepare photographs out --threads -1", "--threads must be 0, for all, or more"),
+    "no side": ("train-prepare photographs out --short-side 0", "--short-side must be at least 64 pixels, got 0"),
+    "negative side": ("train-prepare photographs out --short-side -5", "must be at least 64 pixels, got -5"),
+    "small side": ("train-prepare photographs out --short-side 63", "must be at least 64 pixels, got 63"),
+    "tiles that are a file": ("train-prepare photographs notes.txt", "notes.txt is to be a folder, and "),
+    "weights of another ending": ("train-export run w.pt", "w.pt: a weights file ends in .safetensors; name it "),
+    "weights below a file": ("train-export run notes.txt/w.safetensors", "notes.txt is to be a folder, and "),
+    "checkpoint that is none": (
+        "train-export . w.safetensors --checkpoints notes.txt",
+        "notes.txt: not a readable training checkpoint; expected one that `gcnv2 train` wrote, as last.pt",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_training_cannot_work_with_is_one_sentence_before_anything_is_written(
+    case: str, photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("photographs").symlink_to(photographs)
+    Path("bytes.yaml").write_bytes(b"\xff\xfe\x00")
+    Path("date.yaml").write_text("seed: 2026-13-01\n")
+    Path("good.yaml").write_text(f"data: {{sequences: ['room:frames=2'], size: {list(SIZE)}}}\n")
+    Path("notes.txt").write_text("kept")
+    before = sorted(tmp_path.iterdir())
+    command, sentence = REFUSED[case]
+    assert main(command.split()) == 1
+    error = capsys.readouterr().err
+    assert error.startswith(f"gcnv2 {command.split()[0]}: ")
+    assert sentence in error
+    assert len(error.splitlines()) == 1
+    assert sorted(tmp_path.iterdir()) == before
+    assert Path("notes.txt").read_text() == "kept"
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_a_device_that_is_not_there_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    (tmp_path / "config.yaml").write_text("seed: 1\n")
+    assert main(["train", str(tmp_path / "config.yaml"), str(tmp_path / "run"), "--device", "cuda"]) == 1
+    assert "device cuda was asked for, but this torch" in capsys.readouterr().err
 
 
 def test_a_configuration_without_pictures_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

@@ -7,8 +7,15 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from ..errors import GCNv2Error
-from .common import SEQUENCE_HELP, check_charts, check_folder, check_positive, open_and_tell, parse_size
+from .common import (
+    SEQUENCE_HELP,
+    check_charts,
+    check_folder,
+    check_positive,
+    check_threads,
+    open_and_tell,
+    parse_size,
+)
 
 _CUDA = (
     ("torch", "fp16"),
@@ -73,8 +80,7 @@ def run(arguments: argparse.Namespace) -> None:
     from ..files import atomic_write
 
     check_positive(rounds=arguments.rounds, budgets=min(arguments.budgets), node_frames=arguments.node_frames)
-    if arguments.threads < 0:
-        raise GCNv2Error(f"--threads must be 0, for the engine's own choice, or more, got {arguments.threads}")
+    check_threads(arguments.threads, "the engine's own choice")
     if arguments.out is not None:
         check_folder(arguments.out)
         check_charts()

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import GCNv2Error
+from ..files import check_file
 from ..image_size import read_size
 
 if TYPE_CHECKING:
@@ -98,6 +99,18 @@ def check_positive(**counts: int | None) -> None:
             raise GCNv2Error(f"--{name.replace('_', '-')} must be 1 or more, got {count}")
 
 
+def check_threads(threads: int, default: str = "all") -> None:
+    """Refuse a negative number of threads; `default` is what 0 stands for.
+
+    Raises
+    ------
+    GCNv2Error
+        With the number.
+    """
+    if threads < 0:
+        raise GCNv2Error(f"--threads must be 0, for {default}, or more, got {threads}")
+
+
 def check_charts() -> None:
     """Refuse to begin without matplotlib, which draws the charts once everything is measured.
 
@@ -124,6 +137,22 @@ def check_folder(path: Path) -> None:
         raise GCNv2Error(f"{path} is to be a folder, and {nearest} is none; remove it or name another folder")
     if not os.access(nearest, os.W_OK | os.X_OK):
         raise GCNv2Error(f"{path}: there is no permission to write to {nearest}; name another folder")
+
+
+def check_result(path: Path, ending: str, kind: str) -> None:
+    """Refuse a file for a result that has another ending than its kind, or cannot be written, before the work.
+
+    Raises
+    ------
+    GCNv2Error
+        With the ending, or with what is in the way.
+    OSError
+        If it is a folder, a device or a pipe.
+    """
+    check_file(path)
+    if path.suffix != ending:
+        raise GCNv2Error(f"{path}: {kind} ends in {ending}; name it {path.with_suffix(ending)}")
+    check_folder(path.parent)
 
 
 def parse_size(text: str) -> tuple[int, int]:

@@ -5,16 +5,20 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import MissingDependencyError
-from .common import open_and_tell
+from ..errors import GCNv2Error, MissingDependencyError
+from .common import check_folder, check_result, check_threads, open_and_tell
 
 if TYPE_CHECKING:
     from ..training.config import TrainingConfig
     from ..training.pairs import PairSource
+
+# Of a tile; in a smaller one few keypoints are left between the borders.
+_LEAST_SHORT_SIDE = 64
 
 
 def add_parsers(subparsers: Any) -> None:
@@ -101,10 +105,14 @@ def run_prepare(arguments: argparse.Namespace) -> None:
 
     from ..extraction import DecodeOptions, ExtractorOptions, create_extractor
     from ..files import atomic_write
-    from ..training.corpus import corpus_summary
+    from ..training.corpus import corpus_summary, is_corpus
     from ..training.pictures import TrainingDataError, find_photographs, prepare_pictures
     from ..training.targets import shi_tomasi_corners
 
+    check_threads(arguments.threads)
+    if arguments.short_side < _LEAST_SHORT_SIDE:
+        raise GCNv2Error(f"--short-side must be at least {_LEAST_SHORT_SIDE} pixels, got {arguments.short_side}")
+    check_folder(arguments.out)
     photographs = find_photographs(arguments.photographs, split="train", categories=arguments.category)
     if arguments.threads:
         cv2.setNumThreads(arguments.threads)
@@ -146,7 +154,7 @@ def run_prepare(arguments: argparse.Namespace) -> None:
             stages=("whole", "parts") if arguments.stage == "all" else (arguments.stage,),
             progress=progress,
         )
-    if (arguments.photographs / "index.csv").exists():
+    if is_corpus(arguments.photographs):
         summary = corpus_summary(arguments.photographs, categories=arguments.category)
         atomic_write(arguments.out / "source.json", json.dumps(summary))
     print(f"{arguments.out}: {count} training pictures of {len(photographs)} photographs, keypoints by {teacher}")
@@ -183,6 +191,7 @@ def run_train(arguments: argparse.Namespace) -> None:
     from tqdm import tqdm
 
     from ..training.config import load_config
+    from ..training.devices import training_device
     from ..training.loop import StepReport, Trainer
     from ..training.pictures import find_photographs
 
@@ -191,12 +200,12 @@ def run_train(arguments: argparse.Namespace) -> None:
     except ImportError as error:
         raise MissingDependencyError("tensorboard", "`gcnv2 train`", "pip install tensorboard") from error
 
+    check_threads(arguments.threads)
+    check_folder(arguments.out)
+    device = training_device(arguments.device, os.environ)
     config = load_config(arguments.config)
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
-    device = arguments.device
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
     trainer = Trainer(config, arguments.out, pair_sources(config), device=device)
     validation = None
     if config.data.validation and trainer.rank == 0:
@@ -246,6 +255,7 @@ def run_export(arguments: argparse.Namespace) -> None:
     """Write a run's moving average, normalisation folded, as a weights file."""
     from ..training.export import export_run
 
+    check_result(arguments.weights, ".safetensors", "a weights file")
     metadata = export_run(
         arguments.run_folder,
         arguments.weights,

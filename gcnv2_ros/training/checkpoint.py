@@ -73,5 +73,11 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
         return Checkpoint(**content)
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot read the training checkpoint: {error.strerror or error}") from error
+    # Whatever unpickling runs into. What torch says of it advises against the safety of `weights_only`.
     except Exception as error:
-        raise CheckpointError(f"{path}: not a readable training checkpoint ({error})") from error
+        raise CheckpointError(
+            f"{path}: not a readable training checkpoint; expected one that `gcnv2 train` wrote, as last.pt in the "
+            "folder of its run"
+        ) from error

@@ -201,7 +201,10 @@ def _read(path: Path, derived: tuple[Path, ...]) -> Any:
     except OSError as error:
         asked = f", on which {derived[-1]} is based" if derived else ""
         raise ConfigError(f"{path}{asked}: cannot read the training configuration: {error.strerror}") from error
-    except yaml.YAMLError as error:
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: no text in UTF-8; expected a training configuration in YAML") from error
+    # What looks like a date and is none is a ValueError.
+    except (yaml.YAMLError, ValueError) as error:
         raise ConfigError(f"{path}: not valid YAML: {error}") from error
     if not isinstance(content, dict) or "based_on" not in content:
         return content or {}

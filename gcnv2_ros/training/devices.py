@@ -3,7 +3,44 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+
+import torch
+
+from ..errors import GCNv2Error
+from ..extraction.runtimes.torch_eager import resolve_device
+
+# torch keeps the number in one byte.
+_NAME = re.compile(r"auto|cpu|cuda(:\d{1,2})?")
+
+
+class DeviceError(GCNv2Error):
+    """What is no name of a device to train on."""
+
+
+def training_device(name: str, environment: Mapping[str, str]) -> str:
+    """The device of one training process, of those of the name that is asked for; see `process_device`.
+
+    Parameters
+    ----------
+    name
+        ``auto`` (CUDA where there is one, else the CPU), ``cpu``, ``cuda`` or ``cuda:N``.
+    environment
+        Of the process.
+
+    Raises
+    ------
+    DeviceError
+        If it is another name.
+    ExtractionError
+        If it is a CUDA device that is not there.
+    """
+    if not _NAME.fullmatch(name):
+        raise DeviceError(f"--device must be auto, cpu, cuda or cuda:N, got {name!r}")
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    return str(resolve_device(process_device(name, environment)))
 
 
 def process_device(device: str, environment: Mapping[str, str]) -> str:
