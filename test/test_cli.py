@@ -74,7 +74,12 @@ def test_extract_writes_pictures_of_one_name_beside_them(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    ("name", "sentence"), [("no.png", "does not exist"), ("text.png", "cannot be read as a picture")]
+    ("name", "sentence"),
+    [
+        ("no.png", "does not exist"),
+        ("text.png", "cannot be read as a picture"),
+        ("", "is a folder, and a picture was expected; give its files, "),
+    ],
 )
 def test_extract_names_what_it_cannot_read(
     name: str, sentence: str, tmp_path: Path, capsys: pytest.CaptureFixture

@@ -95,6 +95,8 @@ def read_depth(path: Path, scale: float) -> NDArray[np.float32]:
 
 def _decoded(path: Path, what: str, flags: int) -> NDArray:
     """The image in a file, by OpenCV's ``IMREAD_`` flags; `what` it is to be is for the error's sentence."""
+    if path.is_dir():
+        raise SequenceError(f"{path} is a folder, and a {what} was expected; give its files, {path}/*.png")
     if not path.is_file():
         raise SequenceError(f"the {what} {path} does not exist")
     try:
