@@ -98,8 +98,13 @@ def camera_from_intrinsics(content: Any) -> Camera:
     Raises
     ------
     CameraError
-        If an entry is missing or wrong.
+        If an entry is missing or wrong, or there are none.
     """
+    if not isinstance(content, dict):
+        raise CameraError(
+            "expected the entries camera_model, resolution, intrinsics, distortion_model and distortion_coeffs "
+            f"(distortion_coefficients in a sensor.yaml), got {str(content)[:40]!r}"
+        )
     try:
         if content["camera_model"] != "pinhole":
             raise CameraError(f"a camera of the model {content['camera_model']!r} is not supported, only 'pinhole'")

@@ -190,7 +190,8 @@ def test_a_hash_in_a_file_name_is_part_of_it(tmp_path: Path) -> None:
         (yaml.safe_dump({"cam0": {**kalibr_entry(WIDE), "distortion_model": "fov"}}), "'fov' is unknown"),
         (yaml.safe_dump({"cam0": {**kalibr_entry(WIDE), "intrinsics": [1.0, 2.0]}}), "intrinsics 4 numbers"),
         (yaml.safe_dump({"cam0": {"camera_model": "pinhole"}}), "the entry 'resolution' is missing"),
-        (yaml.safe_dump({"cam0": 3}), "intrinsics 4 numbers"),
+        (yaml.safe_dump({"cam0": 3}), "expected the entries camera_model, resolution, intrinsics, .*, got '3'"),
+        (yaml.safe_dump({"cam0": "pinhole"}), "expected the entries camera_model, .*, got 'pinhole'"),
     ],
 )
 def test_a_bad_calibration_file_is_named_with_its_fault(tmp_path: Path, text: str, words: str) -> None:

@@ -267,6 +267,22 @@ def test_a_recording_that_never_ended_is_refused(bags: dict[str, Path], tmp_path
         open_sequence(path)
 
 
+@pytest.mark.parametrize("content", ["", "rosbag2: {}\n"])
+def test_a_bag_whose_metadata_are_none_is_refused(content: str, tmp_path: Path) -> None:
+    path = record(tmp_path / "clip", clip())
+    (path / "metadata.yaml").write_text(content)
+    words = r"metadata\.yaml is empty or not what rosbag2 writes: .* `ros2 bag reindex .*clip` makes it anew$"
+    with pytest.raises(SequenceError, match=words):
+        open_sequence(path)
+
+
+def test_a_bag_that_no_advice_is_for_is_refused_without_any(tmp_path: Path) -> None:
+    (tmp_path / "clip").mkdir()
+    (tmp_path / "clip" / "metadata.yaml").write_text("rosbag2_bagfile_information: none\n")
+    with pytest.raises(SequenceError, match=r"clip cannot be read as a bag: .*[^; ]$"):
+        open_sequence(tmp_path / "clip")
+
+
 def test_a_bag_with_fewer_messages_than_it_says_is_refused(tmp_path: Path) -> None:
     path = record(tmp_path / "clip", clip())
     metadata = path / "metadata.yaml"

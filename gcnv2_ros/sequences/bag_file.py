@@ -21,6 +21,7 @@ POSE_TYPES = (
     "geometry_msgs/msg/TransformStamped",
 )
 
+_METADATA_ENTRY = b"rosbag2_bagfile_information"
 _BAG_SUFFIXES = (".bag", ".mcap", ".db3")
 _REPAIR = {
     ".bag": "`rosbag reindex` repairs a recording that ended early",
@@ -68,12 +69,17 @@ class Bag:
                 f"{path} has no metadata.yaml, which rosbag2 writes when a recording ends: it holds "
                 f"{', '.join(sorted(entry.name for entry in path.iterdir()))}; `ros2 bag reindex {path}` makes it"
             )
+        if path.is_dir() and _METADATA_ENTRY not in (path / "metadata.yaml").read_bytes():
+            raise SequenceError(
+                f"{path / 'metadata.yaml'} is empty or not what rosbag2 writes: it has no entry "
+                f"{_METADATA_ENTRY.decode()}; `ros2 bag reindex {path}` makes it anew"
+            )
         # What a damaged file raises depends on where it is damaged: the library's errors, apsw's, struct's, an assert.
         try:
             self._reader = AnyReader([path], default_typestore=get_typestore(Stores.LATEST))
             self._reader.open()
         except Exception as error:
-            raise SequenceError(f"{path} cannot be read as a bag: {reason_of(error)}; {self.repair}") from error
+            raise SequenceError(f"{path} cannot be read as a bag: {reason_of(error)}{self.repair}") from error
         self.close = weakref.finalize(self, self._reader.close)
         topics = self._reader.topics
         self.types: dict[str, str] = {name: info.msgtype or "several types" for name, info in topics.items()}
@@ -81,9 +87,10 @@ class Bag:
 
     @property
     def repair(self) -> str:
-        """What helps if the recording was cut off."""
+        """What helps if the recording was cut off, as the end of a sentence."""
         names = [self.path.name] if self.path.is_file() else [entry.name for entry in self.path.iterdir()]
-        return next((advice for suffix, advice in _REPAIR.items() if any(name.endswith(suffix) for name in names)), "")
+        fitting = (advice for suffix, advice in _REPAIR.items() if any(name.endswith(suffix) for name in names))
+        return next((f"; {advice}" for advice in fitting), "")
 
     def messages(
         self, topics: list[str], start: int | None = None, stop: int | None = None
@@ -95,7 +102,7 @@ class Bag:
                 yield connection.topic, recorded, self._reader.deserialize(data, connection.msgtype)
         except Exception as error:  # see __init__
             raise SequenceError(
-                f"{self.path} cannot be read to its end ({', '.join(topics)}): {reason_of(error)}; {self.repair}"
+                f"{self.path} cannot be read to its end ({', '.join(topics)}): {reason_of(error)}{self.repair}"
             ) from error
 
     @property
@@ -113,7 +120,7 @@ class Bag:
         try:
             yield from self._reader.messages()
         except Exception as error:  # see __init__
-            raise SequenceError(f"{self.path} cannot be read to its end: {reason_of(error)}; {self.repair}") from error
+            raise SequenceError(f"{self.path} cannot be read to its end: {reason_of(error)}{self.repair}") from error
 
     def decoded(self, connection: Any, data: bytes) -> Any:
         """The message of a connection's bytes."""
@@ -124,8 +131,7 @@ class Bag:
         for _, _, message in self.messages([topic]):
             return message
         raise SequenceError(
-            f"{self.path} is cut off: it speaks of {self.counts[topic]} messages on {topic} and holds none; "
-            f"{self.repair}"
+            f"{self.path} is cut off: it speaks of {self.counts[topic]} messages on {topic} and holds none{self.repair}"
         )
 
     def of_type(self, *types: str) -> list[str]:

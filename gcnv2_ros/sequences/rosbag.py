@@ -221,7 +221,7 @@ class RosbagSequence(Sequence):
         declared = self._bag.counts[topic]
         if len(entries) < declared:
             raise SequenceError(
-                f"{self._bag.path} is cut off: it speaks of {declared} messages on {topic} and holds {len(entries)}; "
+                f"{self._bag.path} is cut off: it speaks of {declared} messages on {topic} and holds {len(entries)}"
                 f"{self._bag.repair}"
             )
         stamps = np.array([stamp for stamp, _ in entries], np.int64)
