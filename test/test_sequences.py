@@ -402,8 +402,12 @@ def test_what_is_no_sequence_is_described(tmp_path: Path) -> None:
 
 
 def test_an_option_that_the_reader_does_not_take_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(SequenceError, match="TumSequence, which does not take"):
+    words = "clip is a TUM RGB-D folder, which has no option 'rectify'; it has clock_offset, longest_difference$"
+    with pytest.raises(SequenceError, match=words):
         open_sequence(write_tum(tmp_path / "clip"), rectify=True)
+    words = "the room has no option 'image'; it has seed, frames, .* which are written as room:NAME=VALUE"
+    with pytest.raises(SequenceError, match=words):
+        open_sequence("room:frames=2", image="/foo")
 
 
 @pytest.mark.parametrize(

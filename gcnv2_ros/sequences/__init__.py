@@ -7,6 +7,7 @@ import inspect
 import math
 import re
 import typing
+from dataclasses import fields
 from numbers import Real
 from pathlib import Path
 from typing import Any
@@ -73,21 +74,30 @@ def open_sequence(spec: str | Path, **options: Any) -> Sequence:
                 f"the room takes no options after an @, and {', '.join(described)} stands there: write "
                 "room:NAME=VALUE, e.g. room:seed=3"
             )
+        if unknown := [name for name in options if name not in _options_of(SyntheticRoom)]:
+            own = ", ".join(entry.name for entry in fields(RoomOptions))
+            raise SequenceError(
+                f"the room has no option {unknown[0]!r}; it has {own}, which are written as room:NAME=VALUE"
+            )
         return _opened(SyntheticRoom, spec, options, RoomOptions.parse(details))
     path = Path(spec)
     if not path.exists():
         raise SequenceError(
             f"there is no sequence {spec}; give a folder, a bag, a video, or room:seed=1 for the synthetic room"
         )
-    for fits, kind in (
-        (is_tum_folder, TumSequence),
-        (is_euroc_folder, EurocSequence),
-        (is_kitti_folder, KittiSequence),
-        (is_rosbag, RosbagSequence),
-        (is_video, VideoSequence),
-        (pictures_in, ImageSequence),
+    for fits, kind, called in (
+        (is_tum_folder, TumSequence, "a TUM RGB-D folder"),
+        (is_euroc_folder, EurocSequence, "a EuRoC folder"),
+        (is_kitti_folder, KittiSequence, "a KITTI odometry folder"),
+        (is_rosbag, RosbagSequence, "a bag"),
+        (is_video, VideoSequence, "a video"),
+        (pictures_in, ImageSequence, "a folder of pictures"),
     ):
         if fits(path):
+            if unknown := [option for option in options if option not in _options_of(kind)]:
+                raise SequenceError(
+                    f"{spec} is {called}, which has no option {unknown[0]!r}; it has {', '.join(_options_of(kind))}"
+                )
             return _opened(kind, spec, options, path)
     raise SequenceError(
         f"{spec} is no sequence that can be read: expected a folder with rgb.txt or associations.txt (TUM), with "
@@ -129,16 +139,18 @@ def _parsed(text: str) -> bool | float | str:
         return text
 
 
-def _opened(kind: Any, spec: str | Path, options: dict[str, Any], *arguments: Any) -> Sequence:
-    try:
-        inspect.signature(kind).bind(*arguments, **options)
-    except TypeError as error:
-        raise SequenceError(f"{spec} is read by {kind.__name__}, which does not take {options}: {error}") from error
+def _options_of(kind: type[Sequence]) -> list[str]:
+    """Names of the options that a reader takes."""
+    parameters = inspect.signature(kind).parameters.values()
+    return [parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY]
+
+
+def _opened(kind: Any, spec: str | Path, options: dict[str, Any], argument: Path | RoomOptions) -> Sequence:
     hints = typing.get_type_hints(kind.__init__)
     for name, value in options.items():
         if expected := _expected(hints[name], value):
             raise SequenceError(f"the option {name} of {spec} must be {expected}, got {value!r}")
-    opened: Sequence = kind(*arguments, **options)
+    opened: Sequence = kind(argument, **options)
     return opened
 
 
