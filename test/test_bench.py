@@ -181,7 +181,7 @@ def test_the_tables_and_the_picture_show_every_contender(report: Path) -> None:
     assert (report / "bench.png").stat().st_size > 5000
 
 
-def test_on_another_device_the_peers_run_on_the_processor(tmp_path: Path) -> None:
+def test_on_another_device_the_peers_run_on_the_processor(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     pytest.importorskip("matplotlib")
     # Most machines have no such device: its engine is then left out, and the peers are measured still.
     arguments = [
@@ -196,8 +196,11 @@ def test_on_another_device_the_peers_run_on_the_processor(tmp_path: Path) -> Non
         "--rounds",
         "2",
     ]
-    assert main(["bench", *arguments, "--images", "room:frames=1", "--out", str(tmp_path)]) == 0
+    code = main(["bench", *arguments, "--images", "room:frames=1", "--out", str(tmp_path)])
     read = json.loads((tmp_path / "bench.json").read_text())
+    assert code == len(read["left_out"])
+    sentence = f"none of the engines works here, and only their peers were measured ({MODEL} openvino fp16: "
+    assert (sentence in capsys.readouterr().err) == bool(code)
     devices = {entry["name"]: entry["device"] for entry in read["runs"]}
     assert devices["original pipeline"] == devices["cv2.ORB"] == "cpu"
     assert (f"{MODEL} openvino fp16" in read["left_out"]) == (f"{MODEL} openvino fp16" not in devices)
@@ -208,6 +211,10 @@ def test_on_another_device_the_peers_run_on_the_processor(tmp_path: Path) -> Non
     ("arguments", "message"),
     [
         (["--engines", "openvino"], "RUNTIME:PRECISION"),
+        (
+            ["--engines", "torch:fp32", "opnvino:int8", "--images", "nowhere"],
+            "there is no runtime 'opnvino'; choose auto or openvino, onnxruntime, torch, torch_compile",
+        ),
         (["--rounds", "0"], "--rounds must be 1 or more, got 0"),
         (["--budgets", "500", "0"], "--budgets must be 1 or more, got 0"),
         (["--node-frames", "0"], "--node-frames must be 1 or more, got 0"),

@@ -7,6 +7,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from ..errors import GCNv2Error
 from .common import (
     SEQUENCE_HELP,
     check_charts,
@@ -123,12 +124,17 @@ def run(arguments: argparse.Namespace) -> None:
         atomic_write(arguments.out / "bench.json", json.dumps(report, indent=1))
         atomic_write(arguments.out / "bench.md", tables)
         plot_report(report, arguments.out / "bench.png")
+    if all(entry["runtime"] is None for entry in report["runs"]):
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in report["left_out"].items())
+        raise GCNv2Error(f"none of the engines works here, and only their peers were measured ({reasons})")
 
 
 def _engine(text: str) -> tuple[str, str]:
     from ..extraction import ExtractionError
+    from ..extraction.runtimes import check_runtime
 
     runtime, separator, precision = text.partition(":")
     if not (runtime and separator and precision):
         raise ExtractionError(f"an engine is written as RUNTIME:PRECISION, e.g. openvino:int8, got {text!r}")
+    check_runtime(runtime)
     return runtime, precision

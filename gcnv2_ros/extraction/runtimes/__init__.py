@@ -88,6 +88,18 @@ class Runtime(Protocol):
         ...
 
 
+def check_runtime(name: str) -> None:
+    """Refuse what is neither ``auto`` nor one of `RUNTIMES`.
+
+    Raises
+    ------
+    ExtractionError
+        With those that there are.
+    """
+    if name not in ("auto", *RUNTIMES):
+        raise ExtractionError(f"there is no runtime {name!r}; choose auto or {', '.join(RUNTIMES)}")
+
+
 def create_runtime(options: ExtractorOptions, weights: Weights, *, detector: bool = True) -> Runtime:
     """Build the engine that `options.runtime` names, with `weights` in it.
 
@@ -106,8 +118,7 @@ def create_runtime(options: ExtractorOptions, weights: Weights, *, detector: boo
     MissingDependencyError
         If the runtime that is named is not installed.
     """
-    if options.runtime not in ("auto", *RUNTIMES):
-        raise ExtractionError(f"there is no runtime {options.runtime!r}; choose auto or {', '.join(RUNTIMES)}")
+    check_runtime(options.runtime)
     if options.runtime != "auto":
         return _build(options.runtime, options, weights, detector)
     if is_intel(options.device):
