@@ -137,7 +137,8 @@ def test_without_tqdm_there_is_just_no_bar(
     monkeypatch.setitem(sys.modules, "tqdm", None)
     monkeypatch.chdir(tmp_path)
     room = "room:width=160,height=120,frames=2"
-    assert main(["replay", room, *out, "--model", "orb", "--rate", "0", "--wait", "0"]) == 0
+    online = [] if out else ["--rate", "0", "--wait", "0"]
+    assert main(["replay", room, *out, "--model", "orb", *online]) == 0
     assert ("features (2)" if out else "published 2 frames") in capsys.readouterr().out
 
 
@@ -245,3 +246,14 @@ def test_the_command_writes_a_bag_and_names_what_it_cannot_do(tmp_path: Path, ca
     assert main(["replay", "room", "--rate", "-1"]) == 1
     assert "--rate" in capsys.readouterr().err
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out.mcap"]
+
+
+@pytest.mark.parametrize("option", ["--rate 0.5", "--rate 1", "--clock", "--reliability reliable", "--namespace a"])
+def test_an_option_onto_ros_topics_is_refused_for_a_bag(
+    option: str, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    out = tmp_path / "out.mcap"
+    assert main(["replay", "room:frames=2", str(out), "--model", "orb", *option.split()]) == 1
+    sentence = f"{option.split()[0]} is for a replay onto ROS topics, and {out} is to be a bag; leave one out"
+    assert capsys.readouterr().err == f"gcnv2 replay: {sentence}\n"
+    assert not out.exists()

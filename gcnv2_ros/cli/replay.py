@@ -14,12 +14,16 @@ from .common import (
     ROS_ADVICE,
     SEQUENCE_HELP,
     add_extractor_arguments,
+    check_folder,
     check_positive,
     decode_options,
     extractor_options,
     open_and_tell,
 )
 from .progress import progress_bars
+
+# Of the options onto ROS topics; None of the parser tells that one was not given.
+_ONLINE = {"rate": 1.0, "clock": False, "reliability": "reliable", "namespace": "", "wait": 10.0}
 
 
 def add_parsers(subparsers: Any) -> None:
@@ -43,27 +47,36 @@ def add_parsers(subparsers: Any) -> None:
         help="name of the frontend, in the namespace unless it begins with / (default: %(default)s)",
     )
     online = parser.add_argument_group("onto ROS topics")
-    online.add_argument("--rate", type=float, default=1.0, help="speed; 0: as fast as it goes (default: %(default)s)")
-    online.add_argument("--clock", action="store_true", help="publish /clock, for nodes with use_sim_time")
+    online.add_argument("--rate", type=float, default=None, help="speed; 0: as fast as it goes (default: 1.0)")
+    online.add_argument(
+        "--clock", action="store_true", default=None, help="publish /clock, for nodes with use_sim_time"
+    )
     online.add_argument(
         "--reliability",
         choices=("reliable", "best_effort"),
-        default="reliable",
-        help="of the images (default: %(default)s)",
+        default=None,
+        help="of the images (default: reliable)",
     )
-    online.add_argument("--namespace", default="", help="of the topics and of the frontend (default: none)")
-    online.add_argument("--wait", type=float, default=10.0, help="seconds to wait for a subscriber (default: 10)")
+    online.add_argument("--namespace", default=None, help="of the topics and of the frontend (default: none)")
+    online.add_argument("--wait", type=float, default=None, help="seconds to wait for a subscriber (default: 10)")
     add_extractor_arguments(parser)
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Replay, with a bar of progress, and say what became of the frames."""
+    given = [name for name in _ONLINE if getattr(arguments, name) is not None]
+    if arguments.out is not None and given:
+        raise GCNv2Error(
+            f"--{given[0]} is for a replay onto ROS topics, and {arguments.out} is to be a bag; leave one out"
+        )
+    vars(arguments).update({name: value for name, value in _ONLINE.items() if name not in given})
     if not (math.isfinite(arguments.rate) and arguments.rate >= 0):
         raise GCNv2Error(f"--rate must be 0 or more, got {arguments.rate}")
     check_positive(frames=arguments.frames)
     sequence = open_and_tell(arguments.sequence)
     if arguments.out is not None:
+        check_folder(arguments.out.parent)
         _offline(arguments, sequence)
     else:
         _online(arguments, sequence)
