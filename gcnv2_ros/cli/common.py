@@ -22,6 +22,11 @@ SEQUENCE_HELP = (
     "clip@clock_offset=-0.011, or drive.mcap@image=/front/image,depth="
 )
 
+MODEL_HELP = (
+    "network (gcnv2_tiny, gcnv2, gcnv2_mobile), orb, sift, or aliked-n16 or aliked-n16rot, which need --weights "
+    "(default: %(default)s)"
+)
+
 
 ROS_ADVICE = "source a ROS 2 installation, or, in the clone of this package: pip install '.[ros]'"
 """How to get what the ROS side of the package needs."""
@@ -40,7 +45,7 @@ def open_and_tell(spec: str, **options: Any) -> Sequence:
 def add_extractor_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what an extractor is built from, named as the node's parameters."""
     group = parser.add_argument_group("extractor")
-    group.add_argument("--model", default="gcnv2_tiny", help="network, or orb (default: %(default)s)")
+    group.add_argument("--model", default="gcnv2_tiny", help=MODEL_HELP)
     group.add_argument("--weights", default="default", help="weights file (default: what the package ships)")
     group.add_argument(
         "--runtime", default="auto", help="auto, openvino, onnxruntime, torch or torch_compile (default: %(default)s)"
@@ -62,9 +67,21 @@ def add_extractor_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def extractor_options(arguments: argparse.Namespace) -> ExtractorOptions:
-    """`ExtractorOptions` from the arguments of `add_extractor_arguments`."""
-    from ..extraction import ExtractorOptions
+    """`ExtractorOptions` from the arguments of `add_extractor_arguments`.
 
+    Raises
+    ------
+    ExtractionError
+        If a value is out of its range, or weights are given for a model that has none.
+    """
+    from ..extraction import ExtractionError, ExtractorOptions
+    from ..extraction.orb import MODEL as ORB
+    from ..extraction.sift import MODEL as SIFT
+
+    if arguments.model in (ORB, SIFT) and arguments.weights != "default":
+        raise ExtractionError(
+            f"--weights {arguments.weights} is for a network, and {arguments.model} has no weights; leave it out"
+        )
     width, height = parse_size(arguments.input_size)
     return ExtractorOptions(
         model=arguments.model,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import GCNv2Error, MissingDependencyError
-from .common import ROS_ADVICE, SEQUENCE_HELP, check_folder, check_positive, open_and_tell, parse_size
+from .common import MODEL_HELP, ROS_ADVICE, SEQUENCE_HELP, check_folder, check_positive, open_and_tell, parse_size
 from .demo_page import write_page
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def add_parsers(subparsers: Any) -> None:
     )
     parser.add_argument("--frames", type=int, default=150, help="play at most so many (default: %(default)s)")
     parser.add_argument("--rate", type=float, default=1.0, help="speed relative to the stamps (default: %(default)s)")
-    parser.add_argument("--model", default="gcnv2_tiny", help="network, or orb (default: %(default)s)")
+    parser.add_argument("--model", default="gcnv2_tiny", help=MODEL_HELP)
     parser.add_argument("--weights", default="default", help="weights file (default: what the package ships)")
     parser.add_argument(
         "--device", default="auto", help="auto, cpu, cuda or cuda:N; of Intel gpu, gpu:N or npu (default: %(default)s)"

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import difflib
+
 from .aliked import MODELS as ALIKED_MODELS
 from .aliked import AlikedExtractor
 from .extractor import Extractor
@@ -28,7 +30,7 @@ def create_extractor(options: ExtractorOptions, decode: DecodeOptions | None = N
     ExtractionError
         If the runtime, device or precision cannot be had.
     NetworkError
-        If there is no network of that name.
+        If there is no model of that name.
     WeightsError
         If the weights cannot be used, or the package ships none for that network.
     """
@@ -40,10 +42,16 @@ def create_extractor(options: ExtractorOptions, decode: DecodeOptions | None = N
     if options.model in ALIKED_MODELS:
         return AlikedExtractor(options, decode)
     # OpenCV's detectors need no torch, so it is imported only for networks.
+    from ..networks import NetworkError, network_names
     from ..weights import load_weights
     from .network import NetworkExtractor, chosen_detector
     from .runtimes import create_runtime
 
+    models = (*network_names(), ORB, SIFT, *ALIKED_MODELS)
+    if options.model not in models:
+        near = difflib.get_close_matches(options.model, models, n=1)
+        hint = f" (did you mean {near[0]!r}?)" if near else ""
+        raise NetworkError(f"there is no model {options.model!r}{hint}; the models are {', '.join(models)}")
     weights = load_weights(options.weights, model=options.model)
     detector = chosen_detector(decode, weights.metadata) == "network"
     return NetworkExtractor(options, weights, create_runtime(options, weights, detector=detector), decode)

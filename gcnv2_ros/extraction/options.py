@@ -136,9 +136,9 @@ class ExtractorOptions:
     Attributes
     ----------
     model
-        Name of a network, or ``orb`` for OpenCV's ORB.
+        Name of a network; ``orb`` or ``sift`` for those of OpenCV; ``aliked-n16`` or ``aliked-n16rot``.
     weights
-        ``default``, or a weights file (see `gcnv2_ros.weights.load_weights`). Not used by ``orb``.
+        ``default``, or a weights file (see `gcnv2_ros.weights.load_weights`). Not used by ``orb`` and ``sift``.
     runtime
         ``auto`` or the name of an inference engine.
     device
