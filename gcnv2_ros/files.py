@@ -37,7 +37,11 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     # Not of every path: errors name it as it was given.
     final = Path(os.path.realpath(path)) if Path(path).is_symlink() else Path(path)
     final.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{final.stem}.", suffix=Path(path).suffix, dir=final.parent)
+    try:
+        handle, name = tempfile.mkstemp(prefix=f".{final.stem}.", suffix=Path(path).suffix, dir=final.parent)
+    except OSError as error:
+        # It would name the temporary file.
+        raise OSError(error.errno, f"cannot be written: {error.strerror}", str(path)) from error
     os.close(handle)
     temporary = Path(name)
     try:

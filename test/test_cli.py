@@ -125,12 +125,73 @@ def test_output_below_a_file_is_one_line(picture: Path, tmp_path: Path, capsys: 
     for arguments in (
         ["extract", str(picture), "--model", "orb", "--out", str(below)],
         ["convert-weights", str(tmp_path / "w.pt"), str(below / "w.safetensors")],
+        ["export", "gcnv2_tiny", str(below / "t.onnx")],
+        ["to-bag", "room:frames=1", str(below / "a.mcap")],
+        ["replay", "room:frames=1", str(below / "a.mcap"), "--model", "orb"],
+        ["view", "room:frames=1", "--out", str(below / "a.rrd"), "--model", "orb"],
+        ["quantize", "gcnv2_tiny", "room:frames=1", "--out", str(below / "c.int8.json")],
     ):
         assert main(arguments) == 1
-        error = capsys.readouterr().err
-        assert error.startswith(f"gcnv2 {arguments[0]}: {tmp_path / 'file'}")
-        assert "Not a directory" in error
-        assert len(error.splitlines()) == 1
+        sentence = f"{below} is to be a folder, and {tmp_path / 'file'} is none; remove it or name another folder"
+        assert capsys.readouterr().err == f"gcnv2 {arguments[0]}: {sentence}\n"
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="there is no folder in which even root makes no file")
+@pytest.mark.parametrize(
+    "command",
+    [
+        "to-bag room:frames=1,width=64,height=48 /proc/x.mcap",
+        "convert-weights default.safetensors /proc/x.safetensors",
+        "extract in.put.png --model orb --out /proc",
+    ],
+)
+def test_where_no_file_can_be_made_the_one_asked_for_is_named(
+    command: str, picture: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.chdir(picture.parent)
+    Path("default.safetensors").symlink_to(load_weights("default", model="gcnv2_tiny").path)
+    assert main(command.split()) == 1
+    error = capsys.readouterr().err
+    # Of users who are not root it is said beforehand that they may not write there.
+    assert re.search(r"/proc(/x\.mcap|/x\.safetensors|/in\.put\.npz)?:? (cannot|there)", error), error
+    assert "/." not in error
+
+
+@pytest.mark.parametrize(
+    ("command", "sentence"),
+    [
+        ("convert-weights w.pt new.pt", "new.pt: a weights file ends in .safetensors; name it new.safetensors"),
+        ("export gcnv2_tiny new.txt", "new.txt: an ONNX file ends in .onnx; name it new.onnx"),
+        ("extract p.png --model orb --weights w.pt", "--weights w.pt is for a network, and orb has no weights; leave"),
+        ("view room --model sift --weights w.pt", "--weights w.pt is for a network, and sift has no weights; leave it"),
+        ("extract p.png --model obr", "there is no model 'obr' (did you mean 'orb'?); the models are gcnv2_tiny, "),
+        ("extract p.png --model superpoint", "there is no model 'superpoint'; the models are gcnv2_tiny, "),
+        ("extract p.png --model gcnv3", ", orb, sift, aliked-n16, aliked-n16rot\n"),
+        (
+            "quantize gcnv2_tiny nowhere --out c.int8.json --input-size 5x5",
+            "input_width and input_height must both be 0 or at least 32, got 5 and 5",
+        ),
+        ("quantize gcnv2_tiny nowhere --out c.int8.json --count 0", "--count must be 1 or more, got 0"),
+    ],
+)
+def test_what_a_command_does_not_take_is_one_sentence(
+    command: str, sentence: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    if command.startswith("view"):
+        pytest.importorskip("rerun", reason="needs rerun-sdk")
+    monkeypatch.chdir(tmp_path)
+    assert main(command.split()) == 1
+    error = capsys.readouterr().err
+    assert sentence in error
+    assert len(error.splitlines()) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_help_names_every_kind_of_model(capsys: pytest.CaptureFixture) -> None:
+    with pytest.raises(SystemExit):
+        main(["extract", "--help"])
+    text = " ".join(capsys.readouterr().out.split())
+    assert "network (gcnv2_tiny, gcnv2, gcnv2_mobile), orb, sift, or aliked-n16 or aliked-n16rot" in text
 
 
 def test_a_reader_that_has_enough_ends_the_command_without_words(tmp_path: Path) -> None:

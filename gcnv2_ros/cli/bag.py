@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import GCNv2Error
-from .common import SEQUENCE_HELP, check_positive, open_and_tell
+from .common import SEQUENCE_HELP, check_folder, check_positive, open_and_tell
 
 TOPIC_ROLES = ("image", "depth", "right", "camera_info", "right_camera_info", "ground_truth")
 
@@ -54,6 +54,7 @@ def run(arguments: argparse.Namespace) -> None:
     from ..sequences.bag_writer import write_bag
 
     check_positive(frames=arguments.frames)
+    check_folder(arguments.out.parent)
     sequence = open_and_tell(arguments.sequence, **_topics(arguments.topic))
     counts = write_bag(
         sequence,

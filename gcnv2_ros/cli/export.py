@@ -7,7 +7,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from .common import parse_size
+from .common import check_result, parse_size
 
 
 def add_parsers(subparsers: Any) -> None:
@@ -30,6 +30,7 @@ def run(arguments: argparse.Namespace) -> None:
     from ..extraction.export import export_onnx, network_stride
     from ..weights import load_weights
 
+    check_result(arguments.target, ".onnx", "an ONNX file")
     width, height = parse_size(arguments.input_size)
     size = (width, height) if arguments.input_size else None
     weights = load_weights(arguments.weights, model=arguments.model)

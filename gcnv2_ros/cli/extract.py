@@ -15,7 +15,7 @@ import numpy as np
 from ..drawing import draw_keypoints
 from ..errors import GCNv2Error
 from ..files import atomic_path
-from .common import add_extractor_arguments, decode_options, extractor_options
+from .common import add_extractor_arguments, check_folder, check_result, decode_options, extractor_options
 
 
 class PictureError(GCNv2Error):
@@ -55,6 +55,8 @@ def run_extract(arguments: argparse.Namespace) -> None:
     from ..sequences import Frame
     from ..sequences.reading import read_picture
 
+    if arguments.out is not None:
+        check_folder(arguments.out)
     targets = _targets(arguments.images, arguments.out, ".keypoints.png" if arguments.draw else ".npz")
     with create_extractor(extractor_options(arguments), decode_options(arguments)) as extractor:
         for path, target in targets:
@@ -99,5 +101,6 @@ def run_convert(arguments: argparse.Namespace) -> None:
     """Convert and say what the file is."""
     from ..weights import convert_weights
 
+    check_result(arguments.target, ".safetensors", "a weights file")
     metadata = convert_weights(arguments.source, arguments.target, model=arguments.model, sampling=arguments.sampling)
     print(f"{arguments.target}: {metadata.model}, sampling {metadata.sampling}")

@@ -7,7 +7,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from .common import SEQUENCE_HELP, open_and_tell, parse_size
+from .common import SEQUENCE_HELP, check_folder, check_positive, open_and_tell, parse_size
 
 
 def add_parsers(subparsers: Any) -> None:
@@ -36,7 +36,7 @@ def run(arguments: argparse.Namespace) -> None:
     import numpy as np
 
     from ..extraction.export import network_stride
-    from ..extraction.options import ExtractionError
+    from ..extraction.options import ExtractionError, ExtractorOptions
     from ..extraction.preprocess import InputGeometry, check_image, network_input
     from ..extraction.quantization import calibrate, calibration_path, save_calibration
     from ..files import check_file
@@ -50,9 +50,10 @@ def run(arguments: argparse.Namespace) -> None:
             f"another, name its file with --out"
         )
     check_file(target)
-    size = parse_size(arguments.input_size)
-    if min(size) < 1 or arguments.count < 1:
-        raise ExtractionError("--input-size and --count must be positive")
+    check_folder(target.parent)
+    check_positive(count=arguments.count)
+    width, height = parse_size(arguments.input_size)
+    size = ExtractorOptions(model=arguments.model, input_width=width, input_height=height).input_size
     sequence = open_and_tell(arguments.images)
     stride = network_stride(arguments.model)
     batches = []

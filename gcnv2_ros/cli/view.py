@@ -10,7 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import GCNv2Error
-from .common import SEQUENCE_HELP, add_extractor_arguments, decode_options, extractor_options, open_and_tell
+from .common import (
+    SEQUENCE_HELP,
+    add_extractor_arguments,
+    check_result,
+    decode_options,
+    extractor_options,
+    open_and_tell,
+)
 
 # With one of them X11 or Wayland, and so Rerun's viewer, has somewhere to open a window.
 _DISPLAY_VARIABLES = ("DISPLAY", "WAYLAND_DISPLAY")
@@ -51,8 +58,8 @@ def run(arguments: argparse.Namespace) -> None:
         raise ViewArgumentError("give a sequence, or --live for the topics of a running node")
     if arguments.step < 1 or (arguments.frames is not None and arguments.frames < 1):
         raise ViewArgumentError("--step and --frames must be at least 1")
-    if arguments.out is not None and arguments.out.suffix != ".rrd":
-        raise ViewArgumentError(f"{arguments.out}: a Rerun file ends in .rrd")
+    if arguments.out is not None:
+        check_result(arguments.out, ".rrd", "a Rerun file")
     # Written so that NaN is refused too.
     if arguments.seconds is not None and not arguments.seconds > 0:
         raise ViewArgumentError(f"--seconds must be above 0, got {arguments.seconds:g}")

@@ -103,7 +103,7 @@ def new_bag(path: str | Path, bag_format: BagFormat | None = None) -> Iterator[B
     Raises
     ------
     SequenceError
-        If the path exists or does not go with the format.
+        If the path exists, does not go with the format or cannot be written.
     MissingDependencyError
         If `rosbags` is not installed.
     """
@@ -112,7 +112,12 @@ def new_bag(path: str | Path, bag_format: BagFormat | None = None) -> Iterator[B
     if target.exists():
         raise SequenceError(f"{target} exists already; remove it or give another name")
     target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as folder:
+    try:
+        temporary = tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent)
+    except OSError as error:
+        # It would name the temporary folder.
+        raise SequenceError(f"{target} cannot be written: {error.strerror}") from error
+    with temporary as folder:
         # The name inside is the final one, since rosbag2 calls the file in a bag's folder as the folder.
         made = Path(folder) / (target.name if kind == "ros1" else target.name.removesuffix(".mcap"))
         with BagOutput(made, kind) as output:
