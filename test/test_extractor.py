@@ -469,7 +469,7 @@ def test_what_cannot_be_built_says_why(weights_path: Path) -> None:
         build(runtime="tensorflow")
     with pytest.raises(ExtractionError, match="fp16 needs a CUDA device"):
         build(device="cpu", precision="fp16")
-    with pytest.raises(NetworkError, match="no network 'superpoint'"):
+    with pytest.raises(NetworkError, match="no model 'superpoint'"):
         build(model="superpoint")
     with pytest.raises(WeightsError, match="not of gcnv2"):
         build(model="gcnv2")
