@@ -163,7 +163,10 @@ def test_where_no_file_can_be_made_the_one_asked_for_is_named(
         ("convert-weights w.pt new.pt", "new.pt: a weights file ends in .safetensors; name it new.safetensors"),
         ("export gcnv2_tiny new.txt", "new.txt: an ONNX file ends in .onnx; name it new.onnx"),
         ("extract p.png --model orb --weights w.pt", "--weights w.pt is for a network, and orb has no weights; leave"),
-        ("view room --model sift --weights w.pt", "--weights w.pt is for a network, and sift has no weights; leave it"),
+        (
+            "view room --out v.rrd --model sift --weights w.pt",
+            "--weights w.pt is for a network, and sift has no weights; leave it",
+        ),
         ("extract p.png --model obr", "there is no model 'obr' (did you mean 'orb'?); the models are gcnv2_tiny, "),
         ("extract p.png --model superpoint", "there is no model 'superpoint'; the models are gcnv2_tiny, "),
         ("extract p.png --model gcnv3", ", orb, sift, aliked-n16, aliked-n16rot\n"),
