@@ -155,6 +155,13 @@ def test_deactivating_in_the_midst_of_a_frame_ends_it_and_cleanup_frees_the_mode
         assert len(built) == 2
 
 
+def begin_frame_without_end(namespace: str, probe: Probe, extractor: Watched) -> None:
+    """Have the node work on a frame until `Watched.go_on` is set."""
+    images = probe.publisher(Image, f"{namespace}/image")
+    extractor.go_on.clear()
+    probe.wait_for(extractor.working.is_set, "a frame", meanwhile=lambda: images.publish(gray_message(textured(2))))
+
+
 def test_a_frame_that_outlives_the_stop_keeps_its_model_and_no_other_runs_beside_it(
     namespace: str,
     probe: Probe,
@@ -164,10 +171,8 @@ def test_a_frame_that_outlives_the_stop_keeps_its_model_and_no_other_runs_beside
 ) -> None:
     with InProcess(create, namespace):
         assert activate(probe)
-        images = probe.publisher(Image, f"{namespace}/image")
         (extractor,) = built
-        extractor.go_on.clear()
-        probe.wait_for(extractor.working.is_set, "a frame", meanwhile=lambda: images.publish(gray_message(textured(2))))
+        begin_frame_without_end(namespace, probe, extractor)
         with monkeypatch.context() as impatient:
             impatient.setattr(frontend, "_STOP_SECONDS", 0.1)
             assert probe.change_state(Transition.TRANSITION_DEACTIVATE)
@@ -191,10 +196,8 @@ def test_a_node_that_is_shut_down_in_the_midst_of_a_frame_does_not_free_the_mode
 ) -> None:
     with InProcess(create, namespace):
         assert activate(probe)
-        images = probe.publisher(Image, f"{namespace}/image")
         (extractor,) = built
-        extractor.go_on.clear()
-        probe.wait_for(extractor.working.is_set, "a frame", meanwhile=lambda: images.publish(gray_message(textured(2))))
+        begin_frame_without_end(namespace, probe, extractor)
         with monkeypatch.context() as impatient:
             impatient.setattr(frontend, "_STOP_SECONDS", 0.1)
             assert probe.change_state(Transition.TRANSITION_ACTIVE_SHUTDOWN)
