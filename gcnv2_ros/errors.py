@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
+
 
 class GCNv2Error(Exception):
     """Base of every error that the package raises on purpose.
@@ -15,6 +18,12 @@ class GCNv2Error(Exception):
 def sentence_of(error: Exception) -> str:
     """The sentence of an error that was raised on purpose; of any other its kind with it."""
     return str(error) if isinstance(error, GCNv2Error) else f"{type(error).__name__}: {error}"
+
+
+def did_you_mean(name: object, known: Iterable[str]) -> str:
+    """What follows a name that is not `known` in an error's sentence: the nearest one that is, or nothing."""
+    near = difflib.get_close_matches(str(name), list(known), n=1)
+    return f" (did you mean {near[0]!r}?)" if near else ""
 
 
 class MissingDependencyError(GCNv2Error):

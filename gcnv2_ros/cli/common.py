@@ -27,7 +27,6 @@ MODEL_HELP = (
     "(default: %(default)s)"
 )
 
-
 ROS_ADVICE = "source a ROS 2 installation, or, in the clone of this package: pip install '.[ros]'"
 """How to get what the ROS side of the package needs."""
 

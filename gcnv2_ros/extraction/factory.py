@@ -3,8 +3,7 @@
 
 from __future__ import annotations
 
-import difflib
-
+from ..errors import did_you_mean
 from .aliked import MODELS as ALIKED_MODELS
 from .aliked import AlikedExtractor
 from .extractor import Extractor
@@ -49,9 +48,10 @@ def create_extractor(options: ExtractorOptions, decode: DecodeOptions | None = N
 
     models = (*network_names(), ORB, SIFT, *ALIKED_MODELS)
     if options.model not in models:
-        near = difflib.get_close_matches(options.model, models, n=1)
-        hint = f" (did you mean {near[0]!r}?)" if near else ""
-        raise NetworkError(f"there is no model {options.model!r}{hint}; the models are {', '.join(models)}")
+        raise NetworkError(
+            f"there is no model {options.model!r}{did_you_mean(options.model, models)}; "
+            f"the models are {', '.join(models)}"
+        )
     weights = load_weights(options.weights, model=options.model)
     detector = chosen_detector(decode, weights.metadata) == "network"
     return NetworkExtractor(options, weights, create_runtime(options, weights, detector=detector), decode)

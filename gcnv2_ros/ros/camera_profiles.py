@@ -7,16 +7,15 @@ A profile is a YAML file with the keys ``description``, ``remappings`` (the node
 
 from __future__ import annotations
 
-import difflib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from ..errors import GCNv2Error
+from ..errors import GCNv2Error, did_you_mean
 from ..installation import installed_paths
 from .parameter_spec import ParameterError, Value
 from .parameter_table import PARAMETERS
@@ -95,7 +94,7 @@ def load_profile(name_or_path: str | Path) -> CameraProfile:
     for key in content:
         if key not in _KEYS:
             raise ProfileError(
-                f"{path}: the key {key!r} is unknown{_hint(key, _KEYS)}; a profile has {', '.join(_KEYS)}"
+                f"{path}: the key {key!r} is unknown{did_you_mean(key, _KEYS)}; a profile has {', '.join(_KEYS)}"
             )
     for key in _KEYS:
         if key not in content:
@@ -128,7 +127,7 @@ def _find(name: str) -> Path:
             return path
     known = profile_names()
     raise ProfileError(
-        f"there is no camera profile {name!r}{_hint(name, known)}; the package has "
+        f"there is no camera profile {name!r}{did_you_mean(name, known)}; the package has "
         f"{', '.join(known) or 'none installed'}; or give the path of a .yaml file"
     )
 
@@ -140,7 +139,7 @@ def _parameters(path: Path, given: Any) -> dict[str, Value]:
     for name, value in given.items():
         spec = _SPECS.get(name)
         if spec is None:
-            raise ProfileError(f"{path}: the node has no parameter {name!r}{_hint(name, _SPECS)}")
+            raise ProfileError(f"{path}: the node has no parameter {name!r}{did_you_mean(name, _SPECS)}")
         try:
             checked[name] = spec.checked(value)
         except ParameterError as error:
@@ -157,12 +156,7 @@ def _remappings(path: Path, given: Any, parameters: Mapping[str, Value]) -> dict
         topics = (*topics, *(f"{name}/{topic}" for name in cameras for topic in ("image", "camera_info", "mask")))
     for topic, target in given.items():
         if topic not in topics:
-            raise ProfileError(f"{path}: the node has no topic {topic!r}{_hint(topic, topics)}")
+            raise ProfileError(f"{path}: the node has no topic {topic!r}{did_you_mean(topic, topics)}")
         if not isinstance(target, str) or not _TOPIC.fullmatch(target):
             raise ProfileError(f"{path}: {target!r}, to which {topic!r} is remapped, is no name of a topic")
     return dict(given)
-
-
-def _hint(name: object, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(str(name), list(known), n=1)
-    return f" (did you mean {near[0]!r}?)" if near else ""

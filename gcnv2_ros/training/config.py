@@ -232,7 +232,7 @@ def config_from_dict(content: Any, *, source: str = "configuration") -> Training
     config = _build(TrainingConfig, content, source, "")
     if (wrong := out_of_range(config)) is not None:
         raise ConfigError(f"{source}: {wrong}")
-    if any(extent % 16 or extent < 32 for extent in config.data.size):
+    if any(extent % 16 for extent in config.data.size):
         raise ConfigError(f"{source}: data.size must be multiples of 16 from 32 up, got {list(config.data.size)}")
     if not 0 <= config.data.sequence_share < 1:
         raise ConfigError(f"{source}: data.sequence_share must be in [0, 1), got {config.data.sequence_share}")
