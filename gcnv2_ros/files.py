@@ -11,6 +11,8 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from .errors import GCNv2Error
+
 
 @contextlib.contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
@@ -70,6 +72,18 @@ def check_file(path: str | Path) -> None:
         raise IsADirectoryError(errno.EISDIR, "is a folder; give the name of a file", str(path))
     if file.exists() and not file.is_file():
         raise FileExistsError(errno.EEXIST, "is a device or a pipe; give the name of a file", str(path))
+
+
+def refuse_existing(path: str | Path, error: type[GCNv2Error]) -> None:
+    """Refuse a name that something has already, for what is never replaced.
+
+    Raises
+    ------
+    GCNv2Error
+        Of the kind `error`.
+    """
+    if os.path.lexists(path):
+        raise error(f"{path} exists already; remove it, or choose another place")
 
 
 def atomic_write(path: str | Path, content: bytes | str) -> None:

@@ -249,7 +249,7 @@ def test_a_database_that_is_there_is_kept_and_named_before_a_frame_is_written(
 ) -> None:
     (tmp_path / "database.db").write_text("kept")
     assert main(["colmap", "room:frames=2,width=64,height=48", str(tmp_path), "--frontend", "orb"]) == 1
-    sentence = f"{tmp_path / 'database.db'} exists already; choose another folder, or remove it"
+    sentence = f"{tmp_path / 'database.db'} exists already; remove it, or choose another place"
     assert capsys.readouterr().err == f"gcnv2 colmap: {sentence}\n"
     assert [path.name for path in tmp_path.iterdir()] == ["database.db"]
     assert (tmp_path / "database.db").read_text() == "kept"

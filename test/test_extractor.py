@@ -101,6 +101,12 @@ def dots(size: tuple[int, int], *pixels: tuple[int, int]) -> np.ndarray:
     return image
 
 
+@pytest.mark.parametrize("device", ["cuda:128", "cuda:99999999999", "cuda:01", "gpu:-1"])
+def test_a_device_that_no_machine_has_is_refused_before_torch_reads_another_from_it(device: str) -> None:
+    with pytest.raises(ExtractionError, match="device must be auto, cpu, cuda"):
+        ExtractorOptions(device=device)
+
+
 @pytest.mark.parametrize("size", [(320, 240), (321, 243), (33, 47), (32, 32), (100, 65), (640, 480), (752, 480)])
 def test_a_bright_pixel_comes_back_exactly_where_it_is(extractor: Extractor, size: tuple[int, int]) -> None:
     pixels = []
@@ -410,7 +416,8 @@ def test_a_closed_extractor_says_so(weights_path: Path) -> None:
     ],
 )
 def test_images_that_are_none_are_refused(weights_path: Path, model: str, image: object, message: str) -> None:
-    extractor = create_extractor(ExtractorOptions(model=model, weights=str(weights_path)))
+    weights = "default" if model == "orb" else str(weights_path)
+    extractor = create_extractor(ExtractorOptions(model=model, weights=weights))
     with pytest.raises(ExtractionError, match=message):
         extractor.extract(image)  # type: ignore[arg-type]
 

@@ -13,7 +13,7 @@ import test_launch
 from ros_helpers import REPOSITORY
 from test_launch import arguments_of, environment_of, launch, launch_file
 
-from gcnv2_ros.ros.odometry_node import ODOMETRY_PARAMETERS
+from gcnv2_ros.ros.odometry_parameters import ODOMETRY_PARAMETERS
 from gcnv2_ros.ros.parameters import PARAMETERS
 
 __all__ = ["launch_file"]

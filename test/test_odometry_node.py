@@ -28,7 +28,7 @@ from gcnv2_ros.camera import Camera
 from gcnv2_ros.features import Features
 from gcnv2_ros.geometry import pose_from_quaternion
 from gcnv2_ros.ros.features_msg import encode_features
-from gcnv2_ros.ros.odometry_node import ODOMETRY_PARAMETERS
+from gcnv2_ros.ros.odometry_parameters import ODOMETRY_PARAMETERS
 from gcnv2_ros.ros.parameter_spec import ParameterSpec
 from gcnv2_ros.ros.ray_camera import camera_of_rays
 from gcnv2_ros.vocabulary import Scoring, save_vocabulary, train_vocabulary
@@ -313,6 +313,13 @@ def test_a_misspelt_parameter_is_pointed_out(tmp_path: Path, probe: Probe) -> No
         probe.wait_for(lambda: "active: features" in node.log, "the node")
         assert "'windw' is not one of this node's and is ignored; did you mean 'window'?" in node.log
         assert "use_sim_time" not in node.log
+
+
+def test_parameters_of_the_frontend_in_a_common_file_are_no_misspellings(tmp_path: Path, probe: Probe) -> None:
+    with odometry_node(tmp_path / "log.txt", "max_keypoints:=500", "model:=gcnv2", "queue:=all") as node:
+        probe.wait_for(lambda: "active: features" in node.log, "the node")
+        assert "those of the one beside it, and ignored here: max_keypoints, model\n" in node.log
+        assert "is not one of this node's" not in node.log
 
 
 @pytest.mark.parametrize("spec", ODOMETRY_PARAMETERS, ids=lambda spec: spec.name)

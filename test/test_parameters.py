@@ -22,6 +22,7 @@ from gcnv2_ros.errors import GCNv2Error
 from gcnv2_ros.extraction import DecodeOptions, ExtractionError, ExtractorOptions
 from gcnv2_ros.masks import MaskOptions
 from gcnv2_ros.ros.declaration import declare_parameters
+from gcnv2_ros.ros.odometry_parameters import ODOMETRY_PARAMETERS
 from gcnv2_ros.ros.parameter_docs import render_markdown, render_yaml
 from gcnv2_ros.ros.parameters import (
     PARAMETERS,
@@ -236,6 +237,19 @@ def test_unknown_parameters_are_not_declared(context: Context) -> None:
     declare_parameters(node, PARAMETERS)
     assert not node.has_parameter("max_keypoint")
     assert node.get_parameter("use_sim_time").value is True
+
+
+def test_parameters_of_the_odometry_in_a_common_file_are_no_misspellings(
+    context: Context, capfd: pytest.CaptureFixture[str]
+) -> None:
+    node = make_node(context, "-p", "min_inliers:=20", "-p", "queue:=all", "-p", "min_inlers:=20")
+    values = declare_parameters(node, PARAMETERS, partner=ODOMETRY_PARAMETERS)
+    assert values["queue"] == "all"
+    assert not node.has_parameter("min_inliers")
+    log = capfd.readouterr().err
+    assert "ignored here: min_inliers\n" in log
+    assert "'min_inliers' is not one" not in log
+    assert "'min_inlers' is not one of this node's" in log
 
 
 def test_a_wrong_value_at_the_start_is_an_error_that_names_it(context: Context) -> None:

@@ -4,9 +4,11 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import sqlite3
 import sys
+import threading
 from pathlib import Path
 from unittest import mock
 
@@ -233,6 +235,47 @@ def test_the_running_node_s_answers_and_counts_are_told(
     told = capsys.readouterr().out
     assert "3 came back as features, 0 did not" in told
     assert "frames dropped: 0" in told
+
+
+def test_a_frontend_whose_features_are_announced_late_is_waited_for() -> None:
+    rclpy = pytest.importorskip("rclpy", reason="ROS 2 is not installed")
+    import ros_helpers
+    from rclpy.executors import SingleThreadedExecutor
+    from sensor_msgs.msg import Image, PointCloud2
+
+    from gcnv2_ros.ros.online_replay import replay_online
+
+    room = SyntheticRoom(ROOM)
+    # The first picture takes seconds, in which discovery would be over.
+    assert room[0].stamp_ns < room[2].stamp_ns
+    context = rclpy.Context()
+    rclpy.init(context=context)
+    node = rclpy.create_node("gcnv2_frontend", context=context, namespace="/late")
+    publishers = []
+    seen_for = itertools.count()
+
+    def announce() -> None:
+        if node.count_publishers("image") and next(seen_for) == 10:
+            publishers.append(node.create_publisher(PointCloud2, "~/features", 10))
+
+    def answer(image: Image) -> None:
+        for publisher in publishers:
+            publisher.publish(PointCloud2(header=image.header))
+
+    node.create_subscription(Image, "image", answer, 10)
+    node.create_timer(0.1, announce)
+    executor = SingleThreadedExecutor(context=context)
+    executor.add_node(node)
+    spinner = threading.Thread(target=executor.spin, daemon=True)
+    spinner.start()
+    try:
+        outcome = replay_online(room, namespace="late", wait=ros_helpers.TIMEOUT, rate=10.0)
+    finally:
+        executor.shutdown()
+        spinner.join(ros_helpers.TIMEOUT)
+        node.destroy_node()
+        rclpy.try_shutdown(context=context)
+    assert (outcome.published, outcome.answered) == (3, 3)
 
 
 def test_the_command_writes_a_bag_and_names_what_it_cannot_do(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

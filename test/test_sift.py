@@ -6,7 +6,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from gcnv2_ros.extraction import DecodeOptions, Extractor, ExtractorOptions, create_extractor
+from gcnv2_ros.extraction import DecodeOptions, ExtractionError, Extractor, ExtractorOptions, create_extractor
 from gcnv2_ros.frame_features import extract_right
 from gcnv2_ros.geometry import warp_homography
 from gcnv2_ros.matching import MatchingError, match
@@ -66,6 +66,12 @@ def test_sift_and_orb_are_not_matched_with_each_other(gray: np.ndarray) -> None:
     orb = create_extractor(ExtractorOptions(model="orb"))
     with pytest.raises(MatchingError, match="l2 and hamming"):
         match(sift().extract(gray), orb.extract(gray))
+
+
+@pytest.mark.parametrize("model", ["orb", "sift"])
+def test_detectors_of_opencv_refuse_weights(model: str) -> None:
+    with pytest.raises(ExtractionError, match=rf"{model} has no weights, got 'new.safetensors'"):
+        create_extractor(ExtractorOptions(model=model, weights="new.safetensors"))
 
 
 def test_descriptors_have_length_one_and_are_found_again_in_a_noisy_stereo_pair() -> None:

@@ -160,7 +160,7 @@ def test_files_that_are_there_are_kept(tmp_path: Path, capsys: pytest.CaptureFix
     files = euroc(tmp_path)
     (tmp_path / "right.yaml").write_text("mine")
     assert main(["calibration", *files, "--out", str(tmp_path)]) == 1
-    assert "right.yaml is there already" in capsys.readouterr().err
+    assert "right.yaml exists already" in capsys.readouterr().err
     assert (tmp_path / "right.yaml").read_text() == "mine"
     assert not (tmp_path / "left.yaml").exists()
 

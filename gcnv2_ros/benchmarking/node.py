@@ -18,7 +18,7 @@ from ..extraction import ExtractorOptions
 from ..extraction.preprocess import InputGeometry, network_input
 from ..extraction.runtimes import Runtime, create_runtime
 from ..sequences import Frame, open_sequence
-from ..transport import PROFILE_VARIABLES, TRANSPORT_VARIABLE
+from ..transport import PROFILE_VARIABLES, TRANSPORT_VARIABLE, large_images
 from ..weights import load_weights
 from .pace import paced_seconds
 from .program import longest_seconds, run_program
@@ -40,7 +40,8 @@ class NodeCondition:
     reliability
         ``best_effort`` or ``reliable``, of publisher and subscription of the images.
     transport
-        ``tuned`` (the package's profile for images) or ``default`` (Fast DDS as it comes).
+        ``tuned`` (the package's profile for images) or ``default`` (Fast DDS as it comes). In a result ``large_data``
+        where the profile is not installed: Fast DDS's own setting for large data took its place.
     camera_hz, frames
         The camera.
     sequence
@@ -117,6 +118,10 @@ def measure_node(condition: NodeCondition, *, say: Callable[[str], None]) -> dic
     environment.pop(TRANSPORT_VARIABLE, None)
     if condition.transport == "default":
         environment[TRANSPORT_VARIABLE] = _DEFAULT_TRANSPORT
+    else:
+        environment.update(large_images(environment))
+        if TRANSPORT_VARIABLE in environment:
+            condition = replace(condition, transport="large_data")
     # The frames are played to the node, and then given to the bare forward pass.
     longest = longest_seconds(condition.frames, condition.camera_hz, passes=2)
     return run_program("node", asdict(condition), what="the node", longest=longest, environment=environment)

@@ -29,7 +29,7 @@ def run(arguments: argparse.Namespace) -> None:
 
     from ..calibration_files import read_calibration
     from ..camera import CameraError
-    from ..files import atomic_write
+    from ..files import atomic_write, refuse_existing
     from ..stereo_calibration import read_stereo_calibration
 
     if arguments.right is None:
@@ -39,8 +39,7 @@ def run(arguments: argparse.Namespace) -> None:
     check_folder(arguments.out)
     targets = {name: arguments.out / f"{name}.yaml" for name in cameras}
     for target in targets.values():
-        if target.exists():
-            raise CameraError(f"{target} is there already; choose another folder, or remove it")
+        refuse_existing(target, CameraError)
     for name, camera in cameras.items():
         atomic_write(targets[name], yaml.safe_dump({**camera.to_dict(), "camera_name": name}, sort_keys=False))
         print(

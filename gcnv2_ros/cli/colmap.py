@@ -68,6 +68,7 @@ def run_colmap(arguments: argparse.Namespace) -> None:
     from ..calibration_files import read_calibration
     from ..colmap import ColmapError, image_pairs, load_pycolmap, reconstruct, write_database
     from ..evaluation.frontends import parse_frontend
+    from ..files import refuse_existing
 
     if arguments.every < 1:
         raise ColmapError(f"--every must be at least 1, got {arguments.every}")
@@ -75,8 +76,7 @@ def run_colmap(arguments: argparse.Namespace) -> None:
     load_pycolmap()
     check_folder(arguments.out)
     database = arguments.out / "database.db"
-    if database.exists():
-        raise ColmapError(f"{database} exists already; choose another folder, or remove it")
+    refuse_existing(database, ColmapError)
     if not 0.0 < arguments.ratio <= 1.0:
         raise ColmapError(f"--ratio must be above 0 and at most 1, got {arguments.ratio}")
     sequence = open_and_tell(arguments.images)

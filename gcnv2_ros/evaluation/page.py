@@ -59,7 +59,7 @@ ul.notes { background: #fffbeb; border-left: 3px solid #f59e0b; margin: .6rem 0;
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .9rem; margin: .5rem 0 1rem; }
 th { text-align: left; font-weight: 600; color: var(--soft); padding: .3rem 1.2rem .3rem 0; vertical-align: bottom; }
 td { padding: .35rem 1.2rem .35rem 0; border-top: 1px solid var(--line); white-space: nowrap; }
-.grid { display: grid; grid-template-columns: repeat(auto-fit, minmax(440px, 1fr)); gap: 1rem; align-items: start; }
+.grid { display: grid; grid-template-columns: repeat(auto-fill, minmax(440px, 1fr)); gap: 1rem; align-items: start; }
 .grid svg { width: 100%; height: auto; font-family: inherit; }
 figure { margin: 0; } img { width: 100%; display: block; border-radius: 6px; }
 figcaption { color: #4b5563; font-size: .88rem; margin-top: .3rem; }

@@ -12,7 +12,7 @@ import numpy as np
 
 from ..features import Features, Metric
 from .extractor import Extractor, Image, Mask, marked
-from .options import DecodeOptions, ExtractorOptions
+from .options import DecodeOptions, ExtractionError, ExtractorOptions
 from .preprocess import InputGeometry, resize, resize_mask
 from .results import ModelInfo, Timings
 
@@ -30,6 +30,11 @@ class OpenCVExtractor(Extractor):
     decode
         The number of keypoints.
 
+    Raises
+    ------
+    ExtractionError
+        If weights are named.
+
     Attributes
     ----------
     model, metric, descriptor_width, bit_order
@@ -46,6 +51,8 @@ class OpenCVExtractor(Extractor):
 
     def __init__(self, options: ExtractorOptions, decode: DecodeOptions) -> None:
         super().__init__(decode)
+        if options.weights != "default":
+            raise ExtractionError(f"the model {self.model} has no weights, got {options.weights!r}; leave weights out")
         self._input_size = options.input_size
 
     @property

@@ -28,7 +28,8 @@ DETECTORS = ("auto", "network", "blobs")
 """What `DecodeOptions.detector` may be."""
 PRECISIONS = ("auto", "fp32", "fp16", "bf16", "int8")
 """What `ExtractorOptions.precision` may be."""
-_DEVICE = re.compile(r"auto|cpu|(cuda|gpu)(:\d+)?|npu")
+# torch keeps an index in eight bits, and takes a larger one for another device without a word.
+_DEVICE = re.compile(r"auto|cpu|(cuda|gpu)(:(0|[1-9]\d?))?|npu")
 
 
 class ExtractionError(GCNv2Error):

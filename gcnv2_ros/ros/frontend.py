@@ -24,6 +24,7 @@ from .diagnostics import diagnostic_array, diagnostic_status
 from .fallback import ExtractorFactory
 from .gravity import RollSource, create_roll_source
 from .inputs import CameraInputs
+from .odometry_parameters import ODOMETRY_PARAMETERS
 from .parameters import PARAMETERS, FrontendOptions, current_options
 from .pipeline import Pipeline
 from .running import run_node
@@ -56,7 +57,7 @@ class FrontendNode(LifecycleNode):
 
     def __init__(self, *, create: ExtractorFactory = create_extractor, **node_arguments: Any) -> None:
         super().__init__(NODE_NAME, automatically_declare_parameters_from_overrides=True, **node_arguments)
-        declare_parameters(self, PARAMETERS)
+        declare_parameters(self, PARAMETERS, partner=ODOMETRY_PARAMETERS)
         self._options = current_options(self)
         self._create = create
         self._cameras = create_cameras(self, self._options)

@@ -33,7 +33,9 @@ from ..vocabulary import Vocabulary, load_vocabulary, shipped_vocabularies
 from ..vocabulary.storage import DEFAULT_SOURCE
 from .declaration import declare_parameters
 from .features_msg import ReceivedFeatures, decode_features
-from .parameter_spec import ParameterError, ParameterSpec
+from .odometry_parameters import ODOMETRY_PARAMETERS
+from .parameter_spec import ParameterError
+from .parameter_table import PARAMETERS
 from .qos import volatile_qos
 from .ray_camera import camera_of_rays, lack_of_rays
 from .reporting import Throttle, more_of_kind
@@ -47,8 +49,6 @@ except ImportError:  # Where ROS 2 comes from a package index, it has no wheel.
 
 NODE_NAME = "gcnv2_odometry"
 
-_DEFAULTS = OdometryOptions()
-_RELIABILITY = ("best_effort", "reliable")
 _THROTTLE_SECONDS = 5.0
 # Of a velocity that nothing has measured, (m/s)^2 and (rad/s)^2.
 _UNKNOWN_VARIANCE = 1e6
@@ -57,100 +57,6 @@ _UNKNOWN_VARIANCE = 1e6
 _BODY_FROM_OPTICAL = np.array(
     [[0.0, 0.0, 1.0, 0.0], [-1.0, 0.0, 0.0, 0.0], [0.0, -1.0, 0.0, 0.0], [0.0, 0.0, 0.0, 1.0]]
 )
-
-ODOMETRY_PARAMETERS: tuple[ParameterSpec, ...] = (
-    ParameterSpec("odom_frame", "odom", "Frame in which poses are given: x forward, z up from the first keyframe."),
-    ParameterSpec("publish_tf", True, "Publish the transform from odom_frame to the features' frame on /tf."),
-    ParameterSpec(
-        "queue",
-        "latest",
-        "latest: the newest features wait, older ones are dropped. all: every message waits, for replay.",
-        choices=("latest", "all"),
-    ),
-    ParameterSpec(
-        "subscribe_reliability",
-        "reliable",
-        "QoS of the features subscription; reliable never matches a best-effort publisher.",
-        choices=_RELIABILITY,
-    ),
-    ParameterSpec(
-        "path_length",
-        1000,
-        "Latest poses in the path; 0: no path.",
-        minimum=0,
-        maximum=1_000_000,
-    ),
-    ParameterSpec(
-        "vocabulary",
-        "none",
-        "none, gcnv2_tiny or gcnv2 (that of the shipped weights; default: gcnv2_tiny), or a file: closes loops, finds "
-        "places after a loss.",
-    ),
-    ParameterSpec(
-        "position_sigma",
-        0.02,
-        "Standard deviation of a position in metres that the covariances state; it is not estimated.",
-        minimum=1e-6,
-        maximum=1000.0,
-    ),
-    ParameterSpec(
-        "rotation_sigma",
-        0.01,
-        "Standard deviation of a rotation in radians that the covariances state; it is not estimated.",
-        minimum=1e-6,
-        maximum=10.0,
-    ),
-    ParameterSpec(
-        "min_inliers",
-        _DEFAULTS.min_inliers,
-        "A pose counts only if at least so many points agree with it.",
-        minimum=6,
-        maximum=10000,
-    ),
-    ParameterSpec(
-        "search_radius",
-        _DEFAULTS.search_radius,
-        "Pixels around a point's predicted place within which it is looked for.",
-        minimum=1.0,
-        maximum=10000.0,
-    ),
-    ParameterSpec(
-        "max_hamming_distance",
-        _DEFAULTS.max_hamming_distance,
-        "Binary descriptors that differ in more bits are no match.",
-        minimum=0,
-        maximum=4096,
-    ),
-    ParameterSpec(
-        "inverse_depth_sigma",
-        _DEFAULTS.inverse_depth_sigma,
-        "Standard deviation of 1 / depth in 1/m; stereo: disparity error / (focal length * baseline).",
-        minimum=1e-6,
-        maximum=10.0,
-    ),
-    ParameterSpec(
-        "max_depth",
-        _DEFAULTS.max_depth,
-        "Metres; farther measurements are taken as unknown.",
-        minimum=0.01,
-        maximum=1e6,
-    ),
-    ParameterSpec(
-        "window",
-        _DEFAULTS.window,
-        "Keyframes whose points are looked for, and which are refined together.",
-        minimum=2,
-        maximum=100,
-    ),
-    ParameterSpec(
-        "max_keyframes",
-        _DEFAULTS.max_keyframes,
-        "Beyond it the oldest keyframe is forgotten.",
-        minimum=2,
-        maximum=1_000_000,
-    ),
-)
-"""Every parameter of the node; all are read when it starts."""
 
 _OPTION_NAMES = (
     "min_inliers", "search_radius", "max_hamming_distance", "inverse_depth_sigma", "max_depth", "window",
@@ -182,7 +88,7 @@ class OdometryNode(Node):
     def __init__(self, **node_arguments: Any) -> None:
         super().__init__(NODE_NAME, automatically_declare_parameters_from_overrides=True, **node_arguments)
         # Of each parameter's own type, which is any of several to a type checker.
-        values: dict[str, Any] = declare_parameters(self, ODOMETRY_PARAMETERS)
+        values: dict[str, Any] = declare_parameters(self, ODOMETRY_PARAMETERS, partner=PARAMETERS)
         self._odom_frame = str(values["odom_frame"])
         self._path_length = int(values["path_length"])
         self._pose_variance = np.repeat([values["position_sigma"], values["rotation_sigma"]], 3) ** 2

@@ -24,6 +24,9 @@ from .running import init_ros
 
 _DRAIN_SECONDS = 2.0
 _LATE_SECONDS = 0.02
+# Topics of one node are found one after the other: what is sent or answered before is lost.
+_ANSWERS_SECONDS = 2.0
+_SETTLE_SECONDS = 0.2
 
 
 @dataclass
@@ -148,7 +151,12 @@ def replay_online(
         deadline = time.monotonic() + wait
         while not player.subscriptions and time.monotonic() < deadline:
             time.sleep(0.05)
-        if not player.subscriptions:
+        if player.subscriptions:
+            deadline = time.monotonic() + _ANSWERS_SECONDS
+            while not node.count_publishers(f"{frontend}/features") and time.monotonic() < deadline:
+                time.sleep(0.05)
+            time.sleep(_SETTLE_SECONDS)
+        else:
             say(f"nobody has subscribed to {node.resolve_topic_name('image')} within {wait:g} s; playing all the same")
 
         def on_frame(index: int, due: float) -> None:

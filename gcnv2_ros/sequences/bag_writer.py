@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from ..camera import Camera
 from ..errors import MissingDependencyError
+from ..files import refuse_existing
 from .base import Frame, Sequence, SequenceError
 
 BagFormat = Literal["mcap", "sqlite3", "ros1"]
@@ -109,8 +110,7 @@ def new_bag(path: str | Path, bag_format: BagFormat | None = None) -> Iterator[B
     """
     target = Path(path)
     kind = _format_of(target, bag_format)
-    if target.exists():
-        raise SequenceError(f"{target} exists already; remove it or give another name")
+    refuse_existing(target, SequenceError)
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
         temporary = tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent)

@@ -28,7 +28,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ..files import atomic_write
+from ..files import atomic_write, refuse_existing
 from .corpus_rules import CorpusError, PackageRule, PictureRule, licence_of, read_rules
 from .packages import FetchedPackage, Statement, fetch_debian, fetch_wheel, matches, read_copyright, unpack
 from .picture_filters import (
@@ -192,8 +192,7 @@ def build_corpus(
     """
     # The packaging tools are run in other folders, where a relative path would be another place.
     out = Path(out).resolve()
-    if out.exists():
-        raise CorpusError(f"{out} exists already; name a folder that does not")
+    refuse_existing(out, CorpusError)
     downloads = out.with_name(f"{out.name}.packages") if packages_folder is None else Path(packages_folder).resolve()
     downloads.mkdir(parents=True, exist_ok=True)
     out.parent.mkdir(parents=True, exist_ok=True)

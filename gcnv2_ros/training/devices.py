@@ -12,7 +12,7 @@ from ..errors import GCNv2Error
 from ..extraction.runtimes.torch_eager import resolve_device
 
 # torch keeps the number in one byte.
-_NAME = re.compile(r"auto|cpu|cuda(:\d{1,2})?")
+_NAME = re.compile(r"auto|cpu|cuda(:(0|[1-9]\d?))?")
 
 
 class DeviceError(GCNv2Error):
