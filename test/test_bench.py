@@ -300,10 +300,12 @@ def test_the_node_is_measured_with_the_weights_and_on_the_device_of_the_benchmar
 
 
 def test_a_run_of_the_node_is_put_beside_the_bare_forward_pass() -> None:
-    run = {"output_hz": 200.0, "forward_ms": 4.0}
+    run = {"output_hz": 200.0, "forward_ms": 4.0, "published_forward_ms": 5.0}
     beside = against_forward({**run, "inside_ms": {"p50": 5.0, "p99": 9.0}})
     assert (beside["inside_to_forward"], beside["output_times_forward"]) == (1.25, 0.8)
-    assert against_forward({**run, "inside_ms": None})["inside_to_forward"] is None
+    assert (beside["inside_to_published_forward"], beside["output_times_published_forward"]) == (1.0, 1.0)
+    unanswered = against_forward({**run, "inside_ms": None})
+    assert unanswered["inside_to_forward"] is unanswered["inside_to_published_forward"] is None
 
 
 @pytest.mark.parametrize(

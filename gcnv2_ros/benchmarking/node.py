@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any
 
 import cv2
@@ -105,7 +106,8 @@ def measure_node(condition: NodeCondition, *, say: Callable[[str], None]) -> dic
         share of one core while frames were played (None where the system does not tell); ``latency_ms`` from
         publishing a frame to receiving its features, ``inside_ms`` from the node's callback to its publishing (both
         None without any answer); ``forward_ms``, the median of bare forward passes at the camera's rate, by themselves,
-        right afterwards.
+        right afterwards; ``published_forward_ms``, the same of the network as published, with its detector, which the
+        node leaves out where keypoints are blobs.
 
     Raises
     ------
@@ -122,8 +124,8 @@ def measure_node(condition: NodeCondition, *, say: Callable[[str], None]) -> dic
         environment.update(large_images(environment))
         if TRANSPORT_VARIABLE in environment:
             condition = replace(condition, transport="large_data")
-    # The frames are played to the node, and then given to the bare forward pass.
-    longest = longest_seconds(condition.frames, condition.camera_hz, passes=2)
+    # The frames are played to the node, and then given to the bare forward passes.
+    longest = longest_seconds(condition.frames, condition.camera_hz, passes=3)
     return run_program("node", asdict(condition), what="the node", longest=longest, environment=environment)
 
 
@@ -133,21 +135,23 @@ def against_forward(run: dict[str, Any]) -> dict[str, Any]:
     Parameters
     ----------
     run
-        Result of `measure_node`, or its ``inside_ms``, ``output_hz`` and ``forward_ms``.
+        Result of `measure_node`, or its ``inside_ms``, ``output_hz``, ``forward_ms`` and ``published_forward_ms``.
 
     Returns
     -------
     dict
         `run`, with ``inside_to_forward``: the median inside the node over the median forward pass, None without any
-        answer; and ``output_times_forward``: the output's rate as a share of what a node without anything but the
-        forward pass would give.
+        answer; ``output_times_forward``: the output's rate as a share of what a node without anything but the forward
+        pass would give; and both of the forward pass of the published network, ``inside_to_published_forward`` and
+        ``output_times_published_forward``.
     """
-    inside, forward = run["inside_ms"], run["forward_ms"]
-    return {
-        **run,
-        "inside_to_forward": inside["p50"] / forward if inside else None,
-        "output_times_forward": run["output_hz"] * forward / 1e3,
-    }
+    inside = run["inside_ms"]
+    ratios: dict[str, float | None] = {}
+    for name in ("forward", "published_forward"):
+        forward = run[f"{name}_ms"]
+        ratios[f"inside_to_{name}"] = inside["p50"] / forward if inside else None
+        ratios[f"output_times_{name}"] = run["output_hz"] * forward / 1e3
+    return {**run, **ratios}
 
 
 def recommended_forward(options: ExtractorOptions) -> tuple[Runtime, Callable[[NDArray[np.float32]], Any]]:
@@ -206,12 +210,12 @@ def _run(condition: NodeCondition) -> dict[str, Any]:
         if len(latency)
         else None,
         "inside_ms": inside if len(inside) == 2 else None,
-        "forward_ms": _bare_forward(condition, pictures),
+        **_bare_forward(condition, pictures),
     }
 
 
-def _bare_forward(condition: NodeCondition, pictures: Sequence[NDArray[np.uint8]]) -> float:
-    """Median milliseconds of the forward pass alone, at the camera's rate: a processor that waits long is slower."""
+def _bare_forward(condition: NodeCondition, pictures: Sequence[NDArray[np.uint8]]) -> dict[str, float]:
+    """Median milliseconds of forward passes alone, at the camera's rate: a processor that waits long is slower."""
     options = ExtractorOptions(
         model=condition.model,
         weights=condition.weights,
@@ -223,12 +227,18 @@ def _bare_forward(condition: NodeCondition, pictures: Sequence[NDArray[np.uint8]
         threads=condition.threads,
     )
     runtime, forward = recommended_forward(options)
+    published = create_runtime(options, load_weights(options.weights, model=options.model), detector=True)
     gray = np.asarray(cv2.cvtColor(pictures[0], cv2.COLOR_BGR2GRAY), np.uint8)
     geometry = InputGeometry.of((gray.shape[1], gray.shape[0]), condition.input_size, runtime.stride)
     batch = network_input([gray], [geometry])
-    seconds = paced_seconds(lambda: forward(batch), hz=condition.camera_hz, frames=condition.frames)
+    passes = {"forward_ms": forward, "published_forward_ms": published.infer}
+    medians = {}
+    for name, run in passes.items():
+        seconds = paced_seconds(partial(run, batch), hz=condition.camera_hz, frames=condition.frames)
+        medians[name] = 1e3 * float(np.median(seconds[condition.frames // _WARM_UP_SHARE :, 0]))
     runtime.close()
-    return 1e3 * float(np.median(seconds[condition.frames // _WARM_UP_SHARE :, 0]))
+    published.close()
+    return medians
 
 
 if __name__ == "__main__":

@@ -152,17 +152,21 @@ def _node_table(runs: list[dict[str, Any]]) -> list[str]:
         latency, inside = run["latency_ms"], run["inside_ms"]
         through = " / ".join(f"{latency[level]:.1f}" for level in ("p50", "p95", "p99")) if latency else "none"
         within = f"{inside['p50']:.1f} / {inside['p99']:.1f}" if inside else ""
-        share, ratio, processor = (
-            "" if run[name] is None else f"{run[name]:.2f}"
-            for name in ("output_times_forward", "inside_to_forward", "processor_share")
-        )
+        processor = "" if run["processor_share"] is None else f"{run['processor_share']:.2f}"
+        forward, share, ratio = (_both(run, name) for name in ("{}_ms", "output_times_{}", "inside_to_{}"))
         keypoints = "" if run["keypoints"] is None else f"{run['keypoints']:.0f}"
         lines.append(
             f"| {run['runtime']} {run['precision']}, {run['reliability']}, {run['transport']} "
-            f"| {run['camera_hz']:.0f} | {run['forward_ms']:.2f} | {run['sent']} | {run['answered']} | {keypoints} "
+            f"| {run['camera_hz']:.0f} | {forward} | {run['sent']} | {run['answered']} | {keypoints} "
             f"| {run['output_hz']:.1f} | {share} | {through} | {within} | {ratio} | {processor} |"
         )
     return lines
+
+
+def _both(run: dict[str, Any], name: str) -> str:
+    """A figure by the node's forward pass, and after it by that of the published network."""
+    values = [run[name.format(forward)] for forward in ("forward", "published_forward")]
+    return "" if values[0] is None else " / ".join(f"{value:.2f}" for value in values)
 
 
 def _load(load: Any) -> str:
