@@ -9,7 +9,6 @@ the profile when it is given.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 
 from launch.actions import DeclareLaunchArgument, LogInfo, OpaqueFunction, SetEnvironmentVariable
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
@@ -18,59 +17,18 @@ from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.substitutions import FindPackageShare
 
 from gcnv2_ros.ros.camera_profiles import CameraProfile, load_profile
-from gcnv2_ros.ros.parameter_spec import Value
+from gcnv2_ros.ros.parameter_spec import ParameterSpec, Value
+from gcnv2_ros.ros.parameter_table import PARAMETERS
 from gcnv2_ros.transport import LARGE_DATA, TRANSPORT_VARIABLE, chosen_by_user, profile_variable
 from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
 
 PACKAGE = "gcnv2_ros"
 
 
-def _boolean(text: str) -> bool:
-    if text.lower() not in ("true", "false"):
-        raise ValueError(text)
-    return text.lower() == "true"
+USE_SIM_TIME = ParameterSpec("use_sim_time", False, "true: time from /clock.")
 
-
-def _names(text: str) -> list[str]:
-    names = [name.strip() for name in text.strip("[] ").split(",")]
-    if not all(names):
-        raise ValueError(text)
-    return names
-
-
-PARAMETER_ARGUMENTS: dict[str, tuple[Callable[[str], bool | int | float | str | list[str]], str]] = {
-    "mode": (str, "mono, stereo, rgbd or multi"),
-    "cameras": (_names, "names of the cameras in the mode multi, as front,rear"),
-    "model": (str, "network: gcnv2_tiny, gcnv2, ..., or orb"),
-    "weights": (str, "default, or a weights file"),
-    "runtime": (str, "inference engine, or auto"),
-    "device": (str, "auto, cpu, cuda or cuda:N; of Intel gpu, gpu:N or npu"),
-    "precision": (str, "auto, fp32, fp16, bf16 or int8"),
-    "threads": (int, "CPU threads of the inference engine; 0: its own choice"),
-    "input_width": (int, "width to which images are resized for the network; 0: not resized"),
-    "input_height": (int, "height to which images are resized for the network; 0: not resized"),
-    "max_keypoints": (int, "at most so many keypoints an image"),
-    "detector": (str, "what scores the pixels: network, blobs, or auto"),
-    "score_threshold": (float, "keypoints score above it; below 0: what is recommended"),
-    "nms_radius": (int, "suppression radius in network pixels; -1: what is recommended"),
-    "border": (int, "margin without keypoints in network pixels; -1: scaled with the input size"),
-    "image_transport": (str, "raw or compressed"),
-    "depth_transport": (str, "raw or compressed"),
-    "sync": (str, "exact or approximate: how image, right image, depth and mask find each other"),
-    "sync_slop": (float, "seconds by which stamps of one frame may differ with sync:=approximate"),
-    "rectify": (_boolean, "true: rectify images by their calibration first"),
-    "calibration_file": (str, "calibration file in place of camera_info"),
-    "right_calibration_file": (str, "the same for the right camera"),
-    "mask_source": (str, "none, synchronized or latest: how the mask topic is used"),
-    "mask_file": (str, "image file with a mask that always holds"),
-    "upright": (str, "none, imu or tf: turn images upright by the imu topic or by tf"),
-    "queue": (str, "latest: drop older frames; all: keep every frame"),
-    "subscribe_reliability": (str, "best_effort or reliable"),
-    "publish_reliability": (str, "best_effort or reliable"),
-    "autostart": (_boolean, "true: configure and activate at the start"),
-    "use_sim_time": (_boolean, "true: time from /clock"),
-}
-"""Launch arguments that are parameters of the node: how their text is read, and what they mean."""
+PARAMETER_ARGUMENTS = (*PARAMETERS, USE_SIM_TIME)
+"""Launch arguments that are parameters of the node: all of its own, and one that every node has."""
 
 TOPIC_ARGUMENTS = {
     "image": "image topic; with image_transport:=compressed the topic without /compressed",
@@ -103,19 +61,38 @@ def _environment(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     return [SetEnvironmentVariable(profile_variable(os.environ), profile)]
 
 
-def _given_parameters(context: LaunchContext) -> list[dict[str, bool | int | float | list[str] | ParameterValue]]:
+def _read(text: str, default: Value) -> Value:
+    """The value that a launch argument's text stands for, of the type of a parameter's default; lists by commas."""
+    if isinstance(default, bool):
+        if text.lower() not in ("true", "false"):
+            raise ValueError(text)
+        return text.lower() == "true"
+    if isinstance(default, list):
+        items = [item.strip() for item in text.strip("[] ").split(",")]
+        if not all(items):
+            raise ValueError(text)
+        return [type(default[0])(item) for item in items]
+    return type(default)(text)
+
+
+def _for_node(value: Value) -> Value | ParameterValue:
+    # launch_ros reads plain strings as YAML, which makes numbers of some.
+    return ParameterValue(value, value_type=str) if isinstance(value, str) else value
+
+
+def _given_parameters(context: LaunchContext) -> list[dict[str, Value | ParameterValue]]:
     """The parameters that are given as launch arguments: none or one dictionary, for the node action."""
-    parameters: dict[str, bool | int | float | list[str] | ParameterValue] = {}
-    for name, (read, meaning) in PARAMETER_ARGUMENTS.items():
-        text = LaunchConfiguration(name).perform(context)
+    parameters = {}
+    for spec in PARAMETER_ARGUMENTS:
+        text = LaunchConfiguration(spec.name).perform(context)
         if not text:
             continue
         try:
-            value = read(text)
+            parameters[spec.name] = _for_node(_read(text, spec.default))
         except ValueError as error:
-            raise RuntimeError(f"the launch argument {name} cannot be {text!r}; it is: {meaning}") from error
-        # launch_ros reads plain strings as YAML, which makes numbers of some.
-        parameters[name] = ParameterValue(value, value_type=str) if isinstance(value, str) else value
+            raise RuntimeError(
+                f"the launch argument {spec.name} cannot be {text!r}; it is: {spec.description}"
+            ) from error
     return [parameters] if parameters else []
 
 
@@ -128,12 +105,7 @@ def _profile_parameters(profile: CameraProfile | None) -> list[dict[str, Value |
     """The parameters of the profile: none or one dictionary, for the node action."""
     if profile is None or not profile.parameters:
         return []
-    return [
-        {
-            name: ParameterValue(value, value_type=str) if isinstance(value, str) else value
-            for name, value in profile.parameters.items()
-        }
-    ]
+    return [{name: _for_node(value) for name, value in profile.parameters.items()}]
 
 
 def _remappings(context: LaunchContext, profile: CameraProfile | None) -> list[tuple[str, str]]:
@@ -197,8 +169,10 @@ def generate_launch_description() -> LaunchDescription:
             for name, meaning in TOPIC_ARGUMENTS.items()
         ),
         *(
-            DeclareLaunchArgument(name, default_value="", description=f"{meaning} (empty: as in params_file)")
-            for name, (_, meaning) in PARAMETER_ARGUMENTS.items()
+            DeclareLaunchArgument(
+                spec.name, default_value="", description=f"{spec.description} (empty: as in params_file)"
+            )
+            for spec in PARAMETER_ARGUMENTS
         ),
     ]
     return LaunchDescription([*arguments, OpaqueFunction(function=_environment), OpaqueFunction(function=_node)])

@@ -162,10 +162,10 @@ def test_where_no_file_can_be_made_the_one_asked_for_is_named(
     [
         ("convert-weights w.pt new.pt", "new.pt: a weights file ends in .safetensors; name it new.safetensors"),
         ("export gcnv2_tiny new.txt", "new.txt: an ONNX file ends in .onnx; name it new.onnx"),
-        ("extract p.png --model orb --weights w.pt", "--weights w.pt is for a network, and orb has no weights; leave"),
+        ("extract p.png --model orb --weights w.pt", "the model orb has no weights, got 'w.pt'; leave weights out"),
         (
             "view room --out v.rrd --model sift --weights w.pt",
-            "--weights w.pt is for a network, and sift has no weights; leave it",
+            "the model sift has no weights, got 'w.pt'; leave weights out",
         ),
         ("extract p.png --model obr", "there is no model 'obr' (did you mean 'orb'?); the models are gcnv2_tiny, "),
         ("extract p.png --model superpoint", "there is no model 'superpoint'; the models are gcnv2_tiny, "),

@@ -1,111 +1,35 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The launch file, as far as it can be tested without a ROS installation.
-
-The packages launch and launch_ros are on no package index. Where they are not installed, this file runs the launch file
-against stand-ins of the few classes that it uses, which keep what they are given; where they are, the stand-ins still
-serve, since what is tested is what the launch file asks for, not what launch makes of it.
-"""
+"""frontend.launch.py, as far as it can be tested without a ROS installation: what it asks for."""
 
 from __future__ import annotations
 
-import importlib.util
-import os
-import sys
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Callable
 from types import ModuleType, SimpleNamespace
-from typing import Any
 
 import pytest
 
 pytest.importorskip("rclpy", reason="ROS 2 is not installed")
 
+from launch_stand_ins import arguments_of, declared_arguments, environment_of, launch, load_launch_file
 from ros_helpers import REPOSITORY
 
 from gcnv2_ros.ros.camera_profiles import ProfileError, load_profile
-from gcnv2_ros.ros.parameters import PARAMETERS
+from gcnv2_ros.ros.parameters import PARAMETERS, ParameterSpec
 
-LAUNCH_FILE = REPOSITORY / "launch" / "frontend.launch.py"
 PROFILE = REPOSITORY / "config" / "fastdds" / "large_images.xml"
 SPECS = {spec.name: spec for spec in PARAMETERS}
-
-
-class LaunchConfiguration:
-    """Reads an argument's value from the context, as the real one does."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-
-    def perform(self, context: SimpleNamespace) -> str:
-        return context.launch_configurations[self.name]
-
-
-def recorder(kind: str) -> Callable[..., SimpleNamespace]:
-    """A class that keeps the arguments it is made with."""
-    return lambda *args, **kwargs: SimpleNamespace(kind=kind, args=args, **kwargs)
 
 
 @pytest.fixture
 def launch_file(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """The launch file as a module."""
-    contents: dict[str, dict[str, Any]] = {
-        "launch": {name: recorder(name) for name in ("LaunchContext", "LaunchDescription", "LaunchDescriptionEntity")},
-        "launch.actions": {
-            name: recorder(name)
-            for name in ("DeclareLaunchArgument", "LogInfo", "OpaqueFunction", "SetEnvironmentVariable")
-        },
-        "launch.substitutions": {
-            "LaunchConfiguration": LaunchConfiguration,
-            "PathJoinSubstitution": recorder("PathJoinSubstitution"),
-        },
-        "launch_ros": {},
-        "launch_ros.actions": {"Node": recorder("Node")},
-        "launch_ros.parameter_descriptions": {"ParameterValue": recorder("ParameterValue")},
-        "launch_ros.substitutions": {"FindPackageShare": recorder("FindPackageShare")},
-    }
-    for name, attributes in contents.items():
-        module = ModuleType(name)
-        vars(module).update(attributes)
-        monkeypatch.setitem(sys.modules, name, module)
-    for variable in list(os.environ):
-        if variable.startswith(("FASTDDS_", "FASTRTPS_")) or variable == "ROS_DISTRO":
-            monkeypatch.delenv(variable)
-    spec = importlib.util.spec_from_file_location("frontend_launch", LAUNCH_FILE)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def arguments_of(launch_file: ModuleType) -> dict[str, SimpleNamespace]:
-    """The declared launch arguments by name."""
-    (entities,) = launch_file.generate_launch_description().args
-    return {entity.args[0]: entity for entity in entities if entity.kind == "DeclareLaunchArgument"}
-
-
-def launch(launch_file: ModuleType, **given: str) -> list[SimpleNamespace]:
-    """What is launched with some arguments given and the others at their defaults."""
-    values = {name: argument.default_value for name, argument in arguments_of(launch_file).items()}
-    assert set(given) <= set(values)
-    context = SimpleNamespace(launch_configurations={**values, **given})
-    (entities,) = launch_file.generate_launch_description().args
-    actions = []
-    for entity in entities:
-        if entity.kind == "OpaqueFunction":
-            actions += entity.function(context)
-    return actions
+    return load_launch_file("frontend", monkeypatch)
 
 
 def node_of(actions: list[SimpleNamespace]) -> SimpleNamespace:
     """The launched node."""
     (node,) = (action for action in actions if action.kind == "Node")
     return node
-
-
-def environment_of(actions: list[SimpleNamespace]) -> dict[str, Any]:
-    """The environment variables that are set."""
-    return {action.args[0]: action.args[1] for action in actions if action.kind == "SetEnvironmentVariable"}
 
 
 def test_every_argument_is_described(launch_file: ModuleType) -> None:
@@ -132,12 +56,24 @@ def test_arguments_are_what_people_change(launch_file: ModuleType) -> None:
     } <= set(arguments_of(launch_file))
 
 
-def test_parameter_arguments_are_parameters_of_the_node_with_their_types(launch_file: ModuleType) -> None:
-    samples = {bool: "true", int: "5", float: "0.5", str: "some", list: "front,rear"}
-    for name, (read, _) in launch_file.PARAMETER_ARGUMENTS.items():
-        kind = bool if name == "use_sim_time" else type(SPECS[name].default)
-        value = read(samples[kind])
-        assert type(value) is kind, name
+@pytest.mark.parametrize("spec", PARAMETERS, ids=lambda spec: spec.name)
+def test_every_parameter_can_be_given_as_text(launch_file: ModuleType, spec: ParameterSpec) -> None:
+    text = ",".join(map(str, spec.default)) if isinstance(spec.default, list) else str(spec.default)
+    actions = launch(launch_file, **{spec.name: text})
+    if text == "":
+        assert len(node_of(actions).parameters) == 1
+        return
+    value = node_of(actions).parameters[-1][spec.name]
+    value = value.args[0] if isinstance(value, SimpleNamespace) else value
+    assert type(value) is type(spec.default)
+    assert value == spec.default
+    assert spec.checked(value) == spec.default
+
+
+def test_no_parameter_has_the_name_of_another_argument(launch_file: ModuleType) -> None:
+    names = [argument.args[0] for argument in declared_arguments(launch_file)]
+    assert len(names) == len(set(names))
+    assert {spec.name for spec in PARAMETERS} <= set(names)
 
 
 def test_arguments_left_out_leave_the_parameter_file_alone(launch_file: ModuleType) -> None:

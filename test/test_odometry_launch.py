@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""odometry.launch.py against the stand-ins of test_launch: what it asks for, not what launch makes of it."""
+"""odometry.launch.py, as far as it can be tested without a ROS installation: what it asks for."""
 
 from __future__ import annotations
 
@@ -9,24 +9,19 @@ import pytest
 
 pytest.importorskip("rclpy", reason="ROS 2 is not installed")
 
-import test_launch
+from launch_stand_ins import arguments_of, environment_of, launch, load_launch_file
 from ros_helpers import REPOSITORY
-from test_launch import arguments_of, environment_of, launch, launch_file
 
 from gcnv2_ros.ros.odometry_parameters import ODOMETRY_PARAMETERS
 from gcnv2_ros.ros.parameters import PARAMETERS
 
-__all__ = ["launch_file"]
-
-LAUNCH_FILE = REPOSITORY / "launch" / "odometry.launch.py"
+PROFILE = REPOSITORY / "config" / "fastdds" / "large_images.xml"
 
 
 @pytest.fixture
-def odometry_file(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> ModuleType:
+def odometry_file(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """The launch file as a module."""
-    monkeypatch.setattr(test_launch, "LAUNCH_FILE", LAUNCH_FILE)
-    module: ModuleType = request.getfixturevalue("launch_file")
-    return module
+    return load_launch_file("odometry", monkeypatch)
 
 
 def nodes_of(actions: list[SimpleNamespace]) -> dict[str, SimpleNamespace]:
@@ -81,6 +76,6 @@ def test_the_transport_is_that_of_the_frontend_alone(
 ) -> None:
     environment = environment_of(launch(odometry_file))
     (parts,) = environment["FASTDDS_DEFAULT_PROFILES_FILE"].args
-    assert REPOSITORY.joinpath(*parts[1:]) == test_launch.PROFILE
+    assert REPOSITORY.joinpath(*parts[1:]) == PROFILE
     monkeypatch.setenv("FASTDDS_BUILTIN_TRANSPORTS", "mine")
     assert environment_of(launch(odometry_file)) == {}

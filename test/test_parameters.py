@@ -243,7 +243,7 @@ def test_parameters_of_the_odometry_in_a_common_file_are_no_misspellings(
     context: Context, capfd: pytest.CaptureFixture[str]
 ) -> None:
     node = make_node(context, "-p", "min_inliers:=20", "-p", "queue:=all", "-p", "min_inlers:=20")
-    values = declare_parameters(node, PARAMETERS, partner=ODOMETRY_PARAMETERS)
+    values = declare_parameters(node, PARAMETERS, partner=lambda: ODOMETRY_PARAMETERS)
     assert values["queue"] == "all"
     assert not node.has_parameter("min_inliers")
     log = capfd.readouterr().err

@@ -1,71 +1,31 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the replay launch file asks for, against stand-ins of launch's classes, which are on no package index."""
+"""replay.launch.py, as far as it can be tested without a ROS installation: what it asks for."""
 
 from __future__ import annotations
 
-import importlib.util
 import sys
-from pathlib import Path
 from types import ModuleType, SimpleNamespace
-from typing import Any
 
 import pytest
 
+pytest.importorskip("rclpy", reason="ROS 2 is not installed")
+
+import launch_stand_ins
+from launch_stand_ins import REPOSITORY, LaunchConfiguration, arguments_of, load_launch_file, values_of
+
 from gcnv2_ros.cli.main import build_parser
-
-REPOSITORY = Path(__file__).resolve().parents[1]
-
-
-class LaunchConfiguration:
-    def __init__(self, name: str) -> None:
-        self.name = name
-
-    def perform(self, context: SimpleNamespace) -> str:
-        return context.launch_configurations[self.name]
-
-
-def recorder(kind: str) -> Any:
-    return lambda *args, **kwargs: SimpleNamespace(kind=kind, args=args, **kwargs)
 
 
 @pytest.fixture
 def launch_file(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    actions = ("DeclareLaunchArgument", "ExecuteProcess", "IncludeLaunchDescription", "OpaqueFunction", "Shutdown")
-    contents: dict[str, dict[str, Any]] = {
-        "launch": {name: recorder(name) for name in ("LaunchContext", "LaunchDescription", "LaunchDescriptionEntity")},
-        "launch.actions": {name: recorder(name) for name in actions},
-        "launch.launch_description_sources": {
-            "PythonLaunchDescriptionSource": recorder("PythonLaunchDescriptionSource")
-        },
-        "launch.substitutions": {
-            "LaunchConfiguration": LaunchConfiguration,
-            "PathJoinSubstitution": recorder("PathJoinSubstitution"),
-        },
-        "launch_ros": {},
-        "launch_ros.substitutions": {"FindPackageShare": recorder("FindPackageShare")},
-    }
-    for name, attributes in contents.items():
-        module = ModuleType(name)
-        vars(module).update(attributes)
-        monkeypatch.setitem(sys.modules, name, module)
-    spec = importlib.util.spec_from_file_location("replay_launch", REPOSITORY / "launch" / "replay.launch.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    """The launch file as a module."""
+    return load_launch_file("replay", monkeypatch)
 
 
 def launch(launch_file: ModuleType, **given: str) -> tuple[SimpleNamespace, SimpleNamespace, dict[str, str]]:
     """The included frontend, the player and all arguments."""
-    (entities,) = launch_file.generate_launch_description().args
-    declared = {entity.args[0]: entity for entity in entities if entity.kind == "DeclareLaunchArgument"}
-    values = {name: getattr(entity, "default_value", "") for name, entity in declared.items()} | given
-    assert all(entity.description for entity in declared.values())
-    context = SimpleNamespace(launch_configurations=values)
-    (function,) = (entity.function for entity in entities if entity.kind == "OpaqueFunction")
-    frontend, player = function(context)
-    return frontend, player, values
+    frontend, player = launch_stand_ins.launch(launch_file, **given)
+    return frontend, player, values_of(launch_file, **given)
 
 
 def command_of(player: SimpleNamespace, values: dict[str, str]) -> list[str]:
@@ -73,9 +33,12 @@ def command_of(player: SimpleNamespace, values: dict[str, str]) -> list[str]:
 
 
 def test_the_sequence_must_be_given(launch_file: ModuleType) -> None:
-    (entities,) = launch_file.generate_launch_description().args
-    (sequence,) = (entity for entity in entities if entity.args[:1] == ("sequence",))
-    assert not hasattr(sequence, "default_value")
+    assert not hasattr(arguments_of(launch_file)["sequence"], "default_value")
+
+
+def test_every_argument_is_described(launch_file: ModuleType) -> None:
+    for name, argument in arguments_of(launch_file).items():
+        assert argument.description, name
 
 
 @pytest.mark.parametrize("clock", ["true", "false"])
@@ -91,12 +54,15 @@ def test_the_player_gets_a_command_line_that_it_understands(launch_file: ModuleT
     assert dict(frontend.launch_arguments)["use_sim_time"] == clock
 
 
-def test_the_frontend_s_launch_file_exists_and_takes_what_it_is_given(launch_file: ModuleType) -> None:
+def test_the_frontend_s_launch_file_exists_and_takes_what_it_is_given(
+    launch_file: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
     frontend, _, _ = launch(launch_file, sequence="x")
     (path,) = frontend.args[0].args
     parts = path.args[0][1:]
-    text = REPOSITORY.joinpath(*parts).read_text()
-    assert all(f'"{name}"' in text for name, _ in frontend.launch_arguments)
+    assert REPOSITORY.joinpath(*parts) == REPOSITORY / "launch" / "frontend.launch.py"
+    taken = arguments_of(load_launch_file("frontend", monkeypatch))
+    assert {name for name, _ in frontend.launch_arguments} <= set(taken)
 
 
 def test_everything_ends_with_the_replay(launch_file: ModuleType) -> None:

@@ -71,16 +71,10 @@ def extractor_options(arguments: argparse.Namespace) -> ExtractorOptions:
     Raises
     ------
     ExtractionError
-        If a value is out of its range, or weights are given for a model that has none.
+        If a value is out of its range.
     """
-    from ..extraction import ExtractionError, ExtractorOptions
-    from ..extraction.orb import MODEL as ORB
-    from ..extraction.sift import MODEL as SIFT
+    from ..extraction import ExtractorOptions
 
-    if arguments.model in (ORB, SIFT) and arguments.weights != "default":
-        raise ExtractionError(
-            f"--weights {arguments.weights} is for a network, and {arguments.model} has no weights; leave it out"
-        )
     width, height = parse_size(arguments.input_size)
     return ExtractorOptions(
         model=arguments.model,

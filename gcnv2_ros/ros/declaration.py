@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from rclpy.node import Node
 
@@ -16,7 +16,7 @@ _FOREIGN_PREFIXES = ("qos_overrides.",)
 
 
 def declare_parameters(
-    node: Node, specs: Sequence[ParameterSpec], *, partner: Sequence[ParameterSpec] = ()
+    node: Node, specs: Sequence[ParameterSpec], *, partner: Callable[[], Sequence[ParameterSpec]] = tuple
 ) -> dict[str, Value]:
     """Declare every parameter of a table, with the values given at the start or the defaults.
 
@@ -30,8 +30,9 @@ def declare_parameters(
     specs
         The table.
     partner
-        Parameters of the node that is launched beside this one and may read the same file: given under ``/**``, they
-        reach this node too. One line says that they are its partner's; a warning each would be noise.
+        Gives the parameters of the node that is launched beside this one and may read the same file: given under
+        ``/**``, they reach this node too. One line says that they are its partner's; a warning each would be noise.
+        Called only where there is a name that is not this node's.
 
     Returns
     -------
@@ -44,24 +45,26 @@ def declare_parameters(
         If a given value has the wrong type, or is outside of its range or choices.
     """
     names = [spec.name for spec in specs]
-    partner_names = {spec.name for spec in partner}
-    given = {name: parameter.value for name, parameter in node.get_parameters_by_prefix("").items()}
-    not_here = sorted(partner_names.intersection(given).difference(names))
-    if not_here:
-        node.get_logger().info(
-            f"not this node's but those of the one beside it, and ignored here: {', '.join(not_here)}"
-        )
+    parameters = node.get_parameters_by_prefix("")
+    given = {name: parameter.value for name, parameter in parameters.items() if not _is_of_ros(name)}
     for name in given:
-        if name in names:
-            node.undeclare_parameter(name)
-        elif name not in _FOREIGN_NAMES and not name.startswith(_FOREIGN_PREFIXES):
-            node.undeclare_parameter(name)
-            if name not in not_here:
-                near = difflib.get_close_matches(name, names, n=1)
-                hint = f"; did you mean {near[0]!r}?" if near else ""
-                node.get_logger().warning(f"the parameter {name!r} is not one of this node's and is ignored{hint}")
+        node.undeclare_parameter(name)
+    others = [name for name in given if name not in names]
+    of_partner = {spec.name for spec in partner()} if others else set()
+    known = sorted(of_partner.intersection(others))
+    if known:
+        node.get_logger().info(f"not this node's but those of the one beside it, and ignored here: {', '.join(known)}")
+    for name in others:
+        if name not in of_partner:
+            near = difflib.get_close_matches(name, names, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            node.get_logger().warning(f"the parameter {name!r} is not one of this node's and is ignored{hint}")
     values = {}
     for spec in specs:
         values[spec.name] = spec.checked(given.get(spec.name, spec.default))
         node.declare_parameter(spec.name, values[spec.name], spec.descriptor(), ignore_override=True)
     return values
+
+
+def _is_of_ros(name: str) -> bool:
+    return name in _FOREIGN_NAMES or name.startswith(_FOREIGN_PREFIXES)

@@ -7,6 +7,7 @@ parameters and diagnostics. The worker decodes, extracts and publishes.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray
@@ -24,8 +25,7 @@ from .diagnostics import diagnostic_array, diagnostic_status
 from .fallback import ExtractorFactory
 from .gravity import RollSource, create_roll_source
 from .inputs import CameraInputs
-from .odometry_parameters import ODOMETRY_PARAMETERS
-from .parameters import PARAMETERS, FrontendOptions, current_options
+from .parameters import PARAMETERS, FrontendOptions, ParameterSpec, current_options
 from .pipeline import Pipeline
 from .running import run_node
 from .worker import Worker
@@ -34,6 +34,13 @@ NODE_NAME = "gcnv2_frontend"
 
 _DIAGNOSTICS_PERIOD = 1.0
 _STOP_SECONDS = 10.0
+
+
+def _odometry_parameters() -> Sequence[ParameterSpec]:
+    # Its table imports the odometry, which this node does not need.
+    from .odometry_parameters import ODOMETRY_PARAMETERS
+
+    return ODOMETRY_PARAMETERS
 
 
 class FrontendNode(LifecycleNode):
@@ -57,7 +64,7 @@ class FrontendNode(LifecycleNode):
 
     def __init__(self, *, create: ExtractorFactory = create_extractor, **node_arguments: Any) -> None:
         super().__init__(NODE_NAME, automatically_declare_parameters_from_overrides=True, **node_arguments)
-        declare_parameters(self, PARAMETERS, partner=ODOMETRY_PARAMETERS)
+        declare_parameters(self, PARAMETERS, partner=_odometry_parameters)
         self._options = current_options(self)
         self._create = create
         self._cameras = create_cameras(self, self._options)

@@ -88,7 +88,7 @@ class OdometryNode(Node):
     def __init__(self, **node_arguments: Any) -> None:
         super().__init__(NODE_NAME, automatically_declare_parameters_from_overrides=True, **node_arguments)
         # Of each parameter's own type, which is any of several to a type checker.
-        values: dict[str, Any] = declare_parameters(self, ODOMETRY_PARAMETERS, partner=PARAMETERS)
+        values: dict[str, Any] = declare_parameters(self, ODOMETRY_PARAMETERS, partner=lambda: PARAMETERS)
         self._odom_frame = str(values["odom_frame"])
         self._path_length = int(values["path_length"])
         self._pose_variance = np.repeat([values["position_sigma"], values["rotation_sigma"]], 3) ** 2
