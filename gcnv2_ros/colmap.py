@@ -169,7 +169,8 @@ def write_database(
         raise ColmapError(f"{images}: a reconstruction needs at least two pictures, got {len(names)}")
     if len(set(names)) != len(names):
         raise ColmapError(f"{images}: a picture is named twice")
-    _check_sizes(names, features, camera)
+    for name, found in zip(names, features):
+        check_size(name, found.image_size, camera)
     with atomic_path(path) as temporary:
         _import_images(pycolmap, temporary, images, names, features, camera)
         with pycolmap.Database.open(temporary) as database:
@@ -243,6 +244,21 @@ def camera_poses(model: Any) -> dict[str, NDArray[np.float64]]:
     return poses
 
 
+def check_size(name: str, size: tuple[int, int], camera: Camera | None) -> None:
+    """Refuse a picture of another size (width, height) than the calibration's; None takes any.
+
+    Raises
+    ------
+    ColmapError
+        With both sizes.
+    """
+    if camera is not None and size != (camera.width, camera.height):
+        raise ColmapError(
+            f"the picture {name} is {size[0]}x{size[1]} pixels and the calibration is for "
+            f"{camera.width}x{camera.height}"
+        )
+
+
 def load_pycolmap() -> Any:
     """The module pycolmap, with its log kept quiet.
 
@@ -258,17 +274,6 @@ def load_pycolmap() -> Any:
     # Progress goes to the log at every image; what is wrong becomes an error of this module.
     pycolmap.logging.minloglevel = pycolmap.logging.ERROR.value
     return pycolmap
-
-
-def _check_sizes(names: Sequence[str], features: Sequence[Features], camera: Camera | None) -> None:
-    if camera is None:
-        return
-    for name, found in zip(names, features):
-        if found.image_size != (camera.width, camera.height):
-            raise ColmapError(
-                f"the picture {name} is {found.image_size[0]}x{found.image_size[1]} pixels and the calibration is for "
-                f"{camera.width}x{camera.height}"
-            )
 
 
 def _import_images(

@@ -244,6 +244,18 @@ def test_what_cannot_become_a_database_is_refused_before_a_frame_is_written(
     assert (tmp_path / "file").read_text() == "kept"
 
 
+def test_a_calibration_of_another_size_is_refused_before_a_frame_is_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    camera = CAMERAS["OPENCV"]
+    (tmp_path / "camera.yaml").write_text(yaml.safe_dump(camera.to_dict()))
+    command = ["colmap", "room:frames=2,width=64,height=48", str(tmp_path / "out"), "--frontend", "orb"]
+    assert main([*command, "--camera", str(tmp_path / "camera.yaml")]) == 1
+    sentence = f"000000.png is 64x48 pixels and the calibration is for {camera.width}x{camera.height}"
+    assert capsys.readouterr().err == f"gcnv2 colmap: the picture {sentence}\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["camera.yaml"]
+
+
 def test_a_database_that_is_there_is_kept_and_named_before_a_frame_is_written(
     tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:

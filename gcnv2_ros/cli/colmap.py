@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from .common import check_folder, open_and_tell
 
 if TYPE_CHECKING:
+    from ..camera import Camera
     from ..features import Features
     from ..sequences import Sequence
 
@@ -87,7 +88,7 @@ def run_colmap(arguments: argparse.Namespace) -> None:
     count = len(range(0, len(sequence), arguments.every))
     pairs = image_pairs(count, arguments.pairs, overlap=arguments.overlap)
     frontend = parse_frontend(arguments.frontend)
-    images, names, features = _extracted(sequence, arguments, frontend.create(arguments.max_keypoints))
+    images, names, features = _extracted(sequence, arguments, frontend.create(arguments.max_keypoints), camera)
     summary = write_database(database, images, names, features, pairs, camera=camera, ratio=arguments.ratio)
     print(
         f"{database}: {summary.images} images, {summary.keypoints} keypoints, {summary.inliers} verified matches "
@@ -106,12 +107,12 @@ def run_colmap(arguments: argparse.Namespace) -> None:
 
 
 def _extracted(
-    sequence: Sequence, arguments: argparse.Namespace, extractor: Any
+    sequence: Sequence, arguments: argparse.Namespace, extractor: Any, camera: Camera | None
 ) -> tuple[Path, list[str], list[Features]]:
     """Folder and names of the pictures, written there first unless the sequence is a folder of them; their features."""
     import cv2
 
-    from ..colmap import ColmapError
+    from ..colmap import ColmapError, check_size
     from ..files import atomic_path
     from ..sequences import ImageSequence
 
@@ -122,10 +123,9 @@ def _extracted(
     with extractor:
         for index in range(0, len(sequence), arguments.every):
             frame = sequence[index]
-            if pictures:
-                names.append(pictures[index].name)
-            else:
-                names.append(f"{index:06d}.png")
+            names.append(pictures[index].name if pictures else f"{index:06d}.png")
+            check_size(names[-1], frame.gray.shape[1::-1], camera)
+            if not pictures:
                 with atomic_path(images / names[-1]) as temporary:
                     if not cv2.imwrite(str(temporary), frame.image):
                         raise ColmapError(f"{images / names[-1]}: could not be written")
