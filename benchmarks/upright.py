@@ -25,10 +25,11 @@ from typing import Any
 import numpy as np
 
 from gcnv2_ros.errors import GCNv2Error
-from gcnv2_ros.evaluation.benchmark import correct_share, pose_blocks
-from gcnv2_ros.evaluation.bootstrap import paired_difference, summarise
+from gcnv2_ros.evaluation.benchmark import correct_share, frames_of_pairs
+from gcnv2_ros.evaluation.bootstrap import summarise
 from gcnv2_ros.evaluation.frontends import parse_frontend
 from gcnv2_ros.evaluation.homography import HomographyPair, score_pair, synthetic_pairs
+from gcnv2_ros.evaluation.jackknife import difference_of_pairs
 from gcnv2_ros.evaluation.pose import PoseResult, frames_to_score, score_pose_pairs
 from gcnv2_ros.extraction import Extractor
 from gcnv2_ros.features import Features
@@ -116,7 +117,7 @@ def true_roll(frame: Frame) -> float:
 def pose_pairs(
     extractor: Extractor, orb: Extractor, sequence: FrameSequence, rolls: list[float], say: Callable[[str], None]
 ) -> dict[str, Any]:
-    """Success by true roll between the frames, with 95% intervals of the differences over blocks of 20 frames."""
+    """Success by true roll between the frames, with 95% intervals of the differences."""
     frames = frames_to_score(sequence)
     camera = sequence.camera
     if camera is None:
@@ -153,7 +154,7 @@ def _success(scores: dict[str, list[PoseResult]], low: float, high: float) -> di
 
 
 def _difference(ours: Sequence[PoseResult], theirs: Sequence[PoseResult]) -> dict[str, float] | None:
-    interval = paired_difference([r.success for r in ours], [r.success for r in theirs], pose_blocks(ours))
+    interval = difference_of_pairs([r.success for r in ours], [r.success for r in theirs], frames_of_pairs(ours))
     return None if interval is None else vars(interval)
 
 

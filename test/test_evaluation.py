@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from gcnv2_ros.cli.main import main
 from gcnv2_ros.evaluation.benchmark import BenchmarkData, run_benchmark, summarise_poses
-from gcnv2_ros.evaluation.bootstrap import block_bootstrap_mean, paired_difference, summarise
+from gcnv2_ros.evaluation.bootstrap import block_bootstrap_mean, summarise
 from gcnv2_ros.evaluation.frontends import parse_frontend
 from gcnv2_ros.evaluation.homography import (
     EvaluationError,
@@ -26,7 +26,15 @@ from gcnv2_ros.evaluation.homography import (
     synthetic_pair,
     synthetic_pairs,
 )
-from gcnv2_ros.evaluation.pose import PoseResult, frame_pairs, roll_between, score_measured_pairs, score_pose_pairs
+from gcnv2_ros.evaluation.jackknife import BLOCK_FRAMES, difference_of_pairs, interval_of_pairs, summarise_pairs
+from gcnv2_ros.evaluation.pose import (
+    GAPS,
+    PoseResult,
+    frame_pairs,
+    roll_between,
+    score_measured_pairs,
+    score_pose_pairs,
+)
 from gcnv2_ros.evaluation.tables import markdown_tables
 from gcnv2_ros.extraction.preprocess import resize
 from gcnv2_ros.features import Features
@@ -306,12 +314,66 @@ def test_the_benchmark_draws_whole_pictures_for_its_intervals(pictures: int, tmp
     assert f"| orb | {entry['synthetic']['keypoints']:.0f} |" in tables
 
 
+def in_blocks(*blocks: tuple[int, int]) -> list[tuple[int, int]]:
+    """A pair of frames for each pair of blocks."""
+    return [(first * BLOCK_FRAMES, second * BLOCK_FRAMES + 1) for first, second in blocks]
+
+
+APART = in_blocks((0, 0), (1, 1), (2, 2), (3, 3), (4, 4))
+
+
 def test_a_constant_difference_has_no_width() -> None:
-    rng = np.random.default_rng(0)
-    theirs = rng.random(140)
-    interval = paired_difference(list(theirs + 0.1), list(theirs), list(np.arange(140) // 20))
+    theirs = np.random.default_rng(0).random(5)
+    interval = difference_of_pairs(list(theirs + 0.1), list(theirs), APART)
     assert interval is not None
     assert (interval.low, interval.mean, interval.high) == pytest.approx((0.1, 0.1, 0.1))
+
+
+def test_pairs_that_share_no_block_have_the_interval_of_independent_values() -> None:
+    interval = interval_of_pairs([0, 0, 0, 0, 1], APART)
+    assert interval is not None
+    # The standard error of five values, one of them 1, is 0.2; Student's t with four degrees of freedom is 2.776.
+    assert (interval.low, interval.mean, interval.high) == pytest.approx((-0.3553, 0.2, 0.7553), abs=5e-4)
+
+
+def test_a_pair_of_two_blocks_is_left_out_with_either() -> None:
+    interval = interval_of_pairs([0, 0, 0, 0, 0, 1], [*APART, *in_blocks((0, 1))])
+    assert interval is not None
+    # Without block 0, and without block 1, the mean is 0; without each of the other three it is 1 in 5.
+    reach = 2.776 * (4 / 5 * (2 * 0.12**2 + 3 * 0.08**2)) ** 0.5
+    assert (interval.mean, interval.high - interval.mean) == pytest.approx((1 / 6, reach), abs=5e-4)
+
+
+@pytest.mark.parametrize(
+    "pairs",
+    [in_blocks((0, 0), (1, 1), (2, 2), (3, 3)), in_blocks((0, 1), (0, 2), (0, 3), (0, 4))],
+    ids=["four blocks", "one block in all pairs"],
+)
+def test_what_no_block_can_be_left_out_of_has_a_mean_and_no_interval(pairs: list[tuple[int, int]]) -> None:
+    summary = summarise_pairs([0.0, 0.0, 1.0, 1.0], pairs)
+    assert (summary["mean"], summary["low"], summary["high"]) == (0.5, None, None)
+
+
+@pytest.mark.parametrize(("frames", "kept", "least"), [(150, 0.0, 0.92), (300, 0.0, 0.92), (300, 0.9, 0.90)])
+def test_intervals_of_pairs_hold_the_truth_as_often_as_they_say(frames: int, kept: float, least: float) -> None:
+    # Each frame adds something of its own to all pairs that it is in, of which `kept` is in the next frame too.
+    rng = np.random.default_rng(0)
+    pairs = [(start, start + gap) for start, gap in frame_pairs(frames)]
+    held, trials = 0, 600
+    for _ in range(trials):
+        effects = rng.normal(size=frames)
+        effects[1:] *= (1 - kept**2) ** 0.5
+        for index in range(1, frames):
+            effects[index] += kept * effects[index - 1]
+        values = effects[np.array(pairs)].sum(axis=1) + rng.normal(size=len(pairs))
+        interval = interval_of_pairs(values, pairs)
+        assert interval is not None
+        held += interval.low <= 0 <= interval.high
+    assert least < held / trials < 0.99
+
+
+def test_a_pair_of_frames_touches_two_blocks_at_most() -> None:
+    assert max(GAPS) <= BLOCK_FRAMES
 
 
 def test_frontends_are_read_from_text() -> None:
@@ -368,11 +430,12 @@ def test_more_keypoints_and_whole_bits_score_higher_in_the_benchmark(tmp_path: P
     few, many = results["50"]["orb"], results["400"]["orb"]
     assert many["synthetic"]["homography@5"]["mean"] >= few["synthetic"]["homography@5"]["mean"]
     assert many["pose"]["area"] > few["pose"]["area"]
-    # One block of frames tells of no difference.
+    # So few frames tell of no difference.
     assert many["pose"]["blocks"] == 1
     assert "difference from orb" not in many["pose"]
     assert many["pose"]["keypoints"] > few["pose"]["keypoints"] > 0
-    assert "No intervals of differences: the pairs begin in only 1 of the 7 blocks" in markdown_tables(results)
+    told = "No intervals of differences: the pairs touch only 1 of the 5 blocks of 30 frames"
+    assert told in markdown_tables(results)
 
 
 def test_the_benchmark_command_writes_table_json_and_plot(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 
 from ..sequences import Sequence as FrameSequence
-from .bootstrap import paired_difference, summarise
+from .bootstrap import summarise
 from .frontends import Frontend
 from .homography import HomographyPair, HomographyScores, score_pairs
+from .jackknife import difference_of_pairs, touched_blocks
 from .pose import PoseResult, frames_to_score, score_pose_pairs
 
-POSE_BLOCK = 20
 REFERENCE = "orb"
 ROLL, TILT = "roll ", "tilt "
 """What the names of results begin with that are of one angle."""
@@ -126,10 +126,10 @@ def summarise_homographies(pairs: Sequence[HomographyPair], scores: Sequence[Hom
 
 
 def summarise_poses(results: Sequence[PoseResult]) -> dict[str, Any]:
-    """Pairs, the blocks that they begin in, success, area under the curve, and success by gap and by roll."""
+    """Pairs, the blocks of frames that they touch, success, area under the curve, and success by gap and by roll."""
     summary: dict[str, Any] = {
         "pairs": len(results),
-        "blocks": len(set(pose_blocks(results))),
+        "blocks": touched_blocks(frames_of_pairs(results)),
         "success": float(np.mean([result.success for result in results])),
         "area": float(np.mean([result.area for result in results])),
         "inliers": float(np.median([result.inliers for result in results])),
@@ -146,22 +146,22 @@ def summarise_poses(results: Sequence[PoseResult]) -> dict[str, Any]:
     return summary
 
 
-def pose_blocks(results: Sequence[PoseResult]) -> list[int]:
-    """The block of `POSE_BLOCK` frames that each pair begins in."""
-    return [result.start // POSE_BLOCK for result in results]
+def frames_of_pairs(results: Sequence[PoseResult]) -> list[tuple[int, int]]:
+    """The indices of both frames of each pair."""
+    return [(result.start, result.start + result.gap) for result in results]
 
 
 def pose_difference(ours: Sequence[PoseResult], theirs: Sequence[PoseResult]) -> dict[str, Any]:
-    """Difference in success and area, with 95% intervals by paired bootstrap over blocks of 20 frames.
+    """Difference in success and area on the same pairs, with 95% intervals by jackknife over blocks of frames.
 
-    Empty where the pairs begin in fewer than `gcnv2_ros.evaluation.bootstrap.FEWEST_BLOCKS` blocks.
+    Empty where the pairs touch too few blocks, see `gcnv2_ros.evaluation.jackknife.interval_of_pairs`.
     """
     differences = {}
     for score in ("success", "area"):
-        difference = paired_difference(
+        difference = difference_of_pairs(
             [getattr(result, score) for result in ours],
             [getattr(result, score) for result in theirs],
-            pose_blocks(ours),
+            frames_of_pairs(ours),
         )
         if difference is not None:
             differences[score] = vars(difference)

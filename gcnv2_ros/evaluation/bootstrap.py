@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Confidence intervals by bootstrap."""
+"""Confidence intervals by bootstrap, of what belongs to one picture each; of pairs of frames see `jackknife`."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from numpy.typing import ArrayLike, NDArray
 
 RESAMPLINGS = 2000
 FEWEST_BLOCKS = 7
-"""Values in fewer blocks get no interval of their mean or difference: the percentile method makes it too narrow. Of
-normally distributed blocks, 95% intervals hold the true mean in 49% of cases with 2 blocks, 84% with 5, 88% with 7, 91%
-with 15, 94% with 35."""
+"""Values in fewer blocks get no interval of their mean: the percentile method makes it too narrow. Of normally
+distributed blocks, 95% intervals hold the true mean in 50% of cases with 2 blocks, 85% with 5, 87% with 7, 92% with 15,
+93% with 35 (``benchmarks/intervals.py``)."""
 
 
 @dataclass(frozen=True)
@@ -31,8 +31,7 @@ class Interval:
 def block_bootstrap_mean(values: ArrayLike, blocks: ArrayLike, *, seed: int = 0) -> Interval:
     """95% interval of the mean when values of one block depend on each other (percentile method).
 
-    Whole blocks are drawn with replacement. For the difference of two frontends on the same pairs, pass the differences
-    of the paired values.
+    Whole blocks are drawn with replacement.
 
     Parameters
     ----------
@@ -69,12 +68,3 @@ def summarise(values: Sequence[float], blocks: Sequence[Hashable]) -> dict[str, 
         return {"mean": float(np.mean(values)), "low": None, "high": None, "blocks": len(numbers)}
     interval = block_bootstrap_mean(values, [numbers[block] for block in blocks])
     return {**vars(interval), "blocks": len(numbers)}
-
-
-def paired_difference(
-    ours: Sequence[float], theirs: Sequence[float], blocks: Sequence[int], *, seed: int = 0
-) -> Interval | None:
-    """95% interval of the mean of ``ours - theirs``, paired, in blocks; None with fewer than `FEWEST_BLOCKS`."""
-    if len(set(blocks)) < FEWEST_BLOCKS:
-        return None
-    return block_bootstrap_mean(np.asarray(ours, float) - np.asarray(theirs, float), blocks, seed=seed)

@@ -20,11 +20,19 @@ from ..features import Features
 from ..matching import match
 from ..sequences import Frame
 from ..sequences import Sequence as FrameSequence
-from .benchmark import POSE_BLOCK, correct_share, pose_difference, summarise_poses
-from .bootstrap import FEWEST_BLOCKS, Interval, paired_difference, summarise
+from .benchmark import correct_share, pose_difference, summarise_poses
+from .bootstrap import Interval
 from .correspondence import GAP, score_frames, spread_pairs
 from .frontends import Frontend
 from .homography import HomographyScores, SyntheticOptions, score_pair, synthetic_pair
+from .jackknife import (
+    BLOCK_FRAMES,
+    FEWEST_FRAME_BLOCKS,
+    FramePairs,
+    difference_of_pairs,
+    summarise_pairs,
+    touched_blocks,
+)
 from .odometry_runs import Run, run_odometry_once, summarise_runs
 from .pose import GAPS, PoseResult, score_measured_pairs
 from .recording import STAGES, Progress, Recording, record
@@ -144,7 +152,6 @@ def compare(
         progress=stage("extract"),
     )
     known = [pair for pair in pairs if all(recording.frames[index].has_truth for index in pair)]
-    blocks = [first // POSE_BLOCK for first, _ in known]
     poses: dict[str, list[PoseResult]] = {}
     judged: dict[str, dict[str, list[float]]] = {}
     scores: dict[str, dict[str, Any]] = {}
@@ -167,7 +174,7 @@ def compare(
                 }
         if known and recording.camera is not None:
             judged[label] = _judge(recording, label, known, recording.camera)
-            entry["correspondence"] = {name: summarise(values, blocks) for name, values in judged[label].items()}
+            entry["correspondence"] = {name: summarise_pairs(values, known) for name, values in judged[label].items()}
             entry["correspondence"]["pairs"] = len(known)
         if label in recording.right:
             entry["stereo"] = stereo_statistics(features, recording.right[label])
@@ -176,8 +183,8 @@ def compare(
         report(number + 1, len(frontends))
     if poses and not any(poses.values()):
         recording.notes.append(_too_few_frames(recording))
-    _add_differences(scores, poses, judged, blocks, options.reference)
-    recording.notes.extend(_blocks_notes(scores, len(set(blocks))))
+    _add_differences(scores, poses, judged, known, options.reference)
+    recording.notes.extend(_blocks_notes(scores, touched_blocks(known)))
     comparison = Comparison(recording, scores)
     if options.odometry:
         comparison = _with_odometry(comparison, options, stage)
@@ -291,7 +298,7 @@ def _add_differences(
     scores: dict[str, dict[str, Any]],
     poses: dict[str, list[PoseResult]],
     judged: dict[str, dict[str, list[float]]],
-    blocks: Sequence[int],
+    pairs: FramePairs,
     reference: str,
 ) -> None:
     if reference not in scores:
@@ -302,8 +309,10 @@ def _add_differences(
         if "pose" in entry and (pose := pose_difference(poses[label], poses[reference])):
             entry["pose"]["difference"] = pose
         if "correspondence" in entry:
-            pairs = {name: (values, judged[reference][name]) for name, values in judged[label].items()}
-            found = {name: paired_difference(*values, blocks) for name, values in pairs.items()}
+            found = {
+                name: difference_of_pairs(values, judged[reference][name], pairs)
+                for name, values in judged[label].items()
+            }
             if known := {name: vars(interval) for name, interval in found.items() if interval is not None}:
                 entry["correspondence"]["difference"] = known
 
@@ -325,10 +334,10 @@ def _blocks_notes(scores: dict[str, dict[str, Any]], judged_blocks: int) -> list
         "repeatability and accuracy": judged_blocks if "correspondence" in entry else None,
     }
     return [
-        f"no intervals of differences in {name}: the pairs with ground truth begin in only {count} of the "
-        f"{FEWEST_BLOCKS} blocks of {POSE_BLOCK} frames that are needed"
+        f"no intervals of differences in {name}: the pairs with ground truth touch only {count} of the "
+        f"{FEWEST_FRAME_BLOCKS} blocks of {BLOCK_FRAMES} frames that are needed"
         for name, count in counts.items()
-        if count is not None and count < FEWEST_BLOCKS
+        if count is not None and count < FEWEST_FRAME_BLOCKS
     ]
 
 

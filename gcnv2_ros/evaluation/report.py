@@ -17,6 +17,7 @@ from ..matching import match
 from .charts import colours_of, interval_chart, line_chart, stage_chart, trajectory_chart
 from .comparison import Comparison, verdict
 from .correspondence import judged_matches
+from .jackknife import BLOCK_FRAMES
 from .page import CSS, figure, grid, table
 from .pose import DRAWS as POSE_DRAWS
 from .recording import STAGES
@@ -176,8 +177,8 @@ def _pose_part(comparison: Comparison, colours: Mapping[str, str], reference: st
     return f"""<h3>Relative pose <small>the primary score</small></h3>
 <p>{pairs} pairs of frames, 5 to 30 frames apart: mutual nearest neighbours, PnP on the first frame's depth, the same
 for all, {POSE_DRAWS} estimates a pair. Success: within 3&deg; and 5 cm of the truth. Area: under the success curve up
-to 5&deg; and 10 cm. Brackets: 95% interval of the paired difference, by bootstrap over blocks of 20 frames; where it
-holds zero, it is a tie.</p>
+to 5&deg; and 10 cm. Brackets: 95% interval of the paired difference, by jackknife over blocks of {BLOCK_FRAMES}
+frames; where it holds zero, it is a tie.</p>
 {table([*heading, "inliers", "inlier ratio"], rows)}{grid(charts)}"""
 
 

@@ -9,8 +9,9 @@ from typing import Any
 
 from ..errors import MissingDependencyError
 from ..files import atomic_path
-from .benchmark import POSE_BLOCK, ROLL, TILT
+from .benchmark import ROLL, TILT
 from .bootstrap import FEWEST_BLOCKS
+from .jackknife import BLOCK_FRAMES, FEWEST_FRAME_BLOCKS
 
 
 def markdown_tables(results: dict[str, Any]) -> str:
@@ -59,10 +60,10 @@ def markdown_tables(results: dict[str, Any]) -> str:
             pairs = first["pose"]["pairs"]
             parts.append(f"**relative pose, {pairs} frame pairs, {budget} keypoints**\n")
             parts.append(markdown_table(heading, rows))
-            if first["pose"]["blocks"] < FEWEST_BLOCKS:
+            if first["pose"]["blocks"] < FEWEST_FRAME_BLOCKS:
                 parts.append(
-                    f"No intervals of differences: the pairs begin in only {first['pose']['blocks']} of the "
-                    f"{FEWEST_BLOCKS} blocks of {POSE_BLOCK} frames that are needed.\n"
+                    f"No intervals of differences: the pairs touch only {first['pose']['blocks']} of the "
+                    f"{FEWEST_FRAME_BLOCKS} blocks of {BLOCK_FRAMES} frames that are needed.\n"
                 )
     return "\n".join(parts)
 
