@@ -16,15 +16,17 @@ from ..files import atomic_write
 from ..matching import match
 from .charts import colours_of, interval_chart, line_chart, stage_chart, trajectory_chart
 from .comparison import Comparison, verdict
-from .correspondence import judged_matches
+from .correspondence import GAP, judged_matches
 from .jackknife import BLOCK_FRAMES
 from .page import CSS, figure, grid, table
+from .pose import CURVE_DEGREES, CURVE_METRES, GAPS, SUCCESS_DEGREES, SUCCESS_METRES
 from .pose import DRAWS as POSE_DRAWS
 from .recording import STAGES
 from .trajectory import RPE_FRAMES
 
 _SHOWN_PAIRS = 2
 _PICTURE_WIDTH = 560
+_WITHIN = f"within {SUCCESS_DEGREES:g}&deg; and {100 * SUCCESS_METRES:g} cm"
 _VERDICTS = {
     "better": "better than {}",
     "worse": "worse than {}",
@@ -102,7 +104,7 @@ def _cards(comparison: Comparison, colours: Mapping[str, str], reference: str) -
     for label, entry in comparison.scores.items():
         pose = entry.get("pose")
         head = f"{pose['success']:.1%}" if pose else f"{entry['matching']['matches']:.0f}"
-        what = "of frame pairs within 3&deg; and 5 cm" if pose else "matches between frames"
+        what = f"of frame pairs {_WITHIN}" if pose else "matches between frames"
         difference = pose.get("difference", {}).get("success") if pose else None
         kind = verdict(difference)
         text = "the reference" if label == reference else ""
@@ -175,10 +177,10 @@ def _pose_part(comparison: Comparison, colours: Mapping[str, str], reference: st
         )  # fmt: skip
     pairs = next(iter(poses.values()))["pairs"]
     return f"""<h3>Relative pose <small>the primary score</small></h3>
-<p>{pairs} pairs of frames, 5 to 30 frames apart: mutual nearest neighbours, PnP on the first frame's depth, the same
-for all, {POSE_DRAWS} estimates a pair. Success: within 3&deg; and 5 cm of the truth. Area: under the success curve up
-to 5&deg; and 10 cm. Brackets: 95% interval of the paired difference, by jackknife over blocks of {BLOCK_FRAMES}
-frames; where it holds zero, it is a tie.</p>
+<p>{pairs} pairs of frames, {min(GAPS)} to {max(GAPS)} frames apart: mutual nearest neighbours, PnP on the first frame's
+depth, the same for all, {POSE_DRAWS} estimates a pair. Success: {_WITHIN} of the truth. Area: under the success curve
+up to {CURVE_DEGREES:g}&deg; and {100 * CURVE_METRES:g} cm. Brackets: 95% interval of the paired difference, by
+jackknife over blocks of {BLOCK_FRAMES} frames; where it holds zero, it is a tie.</p>
 {table([*heading, "inliers", "inlier ratio"], rows)}{grid(charts)}"""
 
 
@@ -331,7 +333,7 @@ def _pictures_part(comparison: Comparison, colours: Mapping[str, str]) -> str:
     pairs = [
         (index, index + gap)
         for index in sorted(recording.frames)
-        for gap in sorted({10, min(10, len(recording.stamps_ns) - 1)})
+        for gap in sorted({GAP, min(GAP, len(recording.stamps_ns) - 1)})
         if index + gap in recording.frames
     ]
     if not pairs:
