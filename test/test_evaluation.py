@@ -484,6 +484,42 @@ def test_a_missing_homography_is_named(tmp_path: Path) -> None:
         load_oxford_sequence(tmp_path)
 
 
+IDENTITY = "1 0 0\n0 1 0\n0 0 1\n"
+
+
+@pytest.fixture
+def oxford(tmp_path: Path) -> Path:
+    """An Oxford sequence of a picture that does not move."""
+    for number in range(1, 7):
+        cv2.imwrite(str(tmp_path / f"img{number}.png"), textured(64, 48))
+        (tmp_path / f"H1to{number}p").write_text(IDENTITY)
+    return tmp_path
+
+
+def test_homographies_are_read_with_blank_lines_and_any_spacing(oxford: Path) -> None:
+    (oxford / "H1to3p").write_text("  8.7e-01\t-6.7e-01 1.9e+02\n 3.3e-01 1.0 -1.5e+01 \n\n3.4e-04 -1.4e-05 1\n\n")
+    pairs = load_oxford_sequence(oxford)
+    np.testing.assert_array_equal(pairs[0].homography, np.eye(3))
+    np.testing.assert_array_equal(pairs[1].homography, [[0.87, -0.67, 190], [0.33, 1, -15], [3.4e-4, -1.4e-5, 1]])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("1 0 0\n0 1 0\n", "has 2 lines of 3, 3 numbers"),
+        ("1 0 0 0 1 0 0 0 1\n", "has 1 lines of 9 numbers"),
+        ("", "has 0 lines of no numbers"),
+        ("hello", "cannot be read as a homography.*hello"),
+        (IDENTITY.replace("1\n", "nan\n"), "is no homography"),
+        ("1 2 3\n2 4 6\n0 0 1\n", "is no homography"),
+    ],
+)
+def test_a_file_that_is_no_homography_is_named(text: str, message: str, oxford: Path) -> None:
+    (oxford / "H1to4p").write_text(text)
+    with pytest.raises(EvaluationError, match=f"H1to4p.*{message}"):
+        load_oxford_sequence(oxford)
+
+
 def test_a_picture_that_is_cut_off_makes_no_pairs(tmp_path: Path) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (240, 320), np.uint8)
     content = cv2.imencode(".jpg", noise)[1].tobytes()

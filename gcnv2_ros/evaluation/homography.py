@@ -311,7 +311,7 @@ def load_oxford_sequence(folder: str | Path) -> list[HomographyPair]:
     Raises
     ------
     EvaluationError
-        If an image or a homography is missing.
+        If an image or a homography is missing or cannot be read.
     """
     folder = Path(folder)
     images = {}
@@ -325,5 +325,25 @@ def load_oxford_sequence(folder: str | Path) -> list[HomographyPair]:
         path = folder / f"H1to{number}p"
         if not path.exists():
             raise EvaluationError(f"{path}: the homography file is missing")
-        pairs.append(HomographyPair(str(folder), images[1], images[number], np.loadtxt(path)))
+        pairs.append(HomographyPair(str(folder), images[1], images[number], _read_homography(path)))
     return pairs
+
+
+def _read_homography(path: Path) -> NDArray[np.float64]:
+    try:
+        lines = [line.split() for line in path.read_text(encoding="utf-8").splitlines()]
+        rows = [[float(word) for word in words] for words in lines if words]
+    except (OSError, ValueError) as error:
+        expected = "a homography, three lines of three numbers"
+        raise EvaluationError(f"{path} cannot be read as {expected}: {error}") from error
+    if [len(row) for row in rows] != [3, 3, 3]:
+        raise EvaluationError(
+            f"{path} has {len(rows)} lines of {', '.join(str(len(row)) for row in rows) or 'no'} numbers; a homography "
+            "is three lines of three numbers"
+        )
+    homography = np.array(rows)
+    if not np.isfinite(homography).all() or np.linalg.matrix_rank(homography) < 3:
+        raise EvaluationError(
+            f"{path}: {homography.tolist()} is no homography; expected finite numbers and a matrix that has an inverse"
+        )
+    return homography
