@@ -520,6 +520,43 @@ def test_a_file_that_is_no_homography_is_named(text: str, message: str, oxford: 
         load_oxford_sequence(oxford)
 
 
+SAME_LABEL = ["gcnv2_tiny=runs/a/last.safetensors", "gcnv2_tiny=runs/b/last.safetensors"]
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["benchmark-features", *SAME_LABEL, "--pictures", "nowhere"],
+        ["evaluate", *SAME_LABEL, "--sequence", "nowhere"],
+    ],
+    ids=lambda command: command[0],
+)
+def test_two_frontends_of_one_name_are_refused_before_anything_is_read(
+    command: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("evo", reason="evo is not installed")
+    assert main(command) == 1
+    told = capsys.readouterr().err
+    assert "two frontends have the name 'last'" in told
+    assert all(frontend in told for frontend in SAME_LABEL)
+
+
+def test_two_frontends_of_one_name_are_not_merged() -> None:
+    with pytest.raises(EvaluationError, match="two frontends have the name 'orb'"):
+        run_benchmark([parse_frontend("orb")] * 2, BenchmarkData({}, {}, {}, None), budgets=[50], say=lambda text: None)
+
+
+@pytest.mark.parametrize("folders", [["a/graf", "b/graf"], ["synthetic"], ["pose"]])
+def test_two_parts_of_the_benchmark_of_one_name_are_refused(
+    folders: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = [text for folder in folders for text in ("--oxford", str(tmp_path / folder))]
+    assert main(["benchmark-features", "orb", "--pictures", "nowhere", *options]) == 1
+    told = capsys.readouterr().err
+    assert f"two parts of the benchmark have the name {Path(folders[0]).name!r}" in told
+    assert all(str(tmp_path / folder) in told for folder in folders)
+
+
 def test_a_picture_that_is_cut_off_makes_no_pairs(tmp_path: Path) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (240, 320), np.uint8)
     content = cv2.imencode(".jpg", noise)[1].tobytes()

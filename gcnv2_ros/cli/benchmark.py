@@ -41,7 +41,7 @@ def add_parsers(subparsers: Any) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Collect the data, run, print and write."""
     from ..evaluation.benchmark import BenchmarkData, run_benchmark
-    from ..evaluation.frontends import parse_frontend
+    from ..evaluation.frontends import check_frontends_differ, check_names_differ, parse_frontend
     from ..evaluation.homography import load_oxford_sequence, synthetic_pairs
     from ..evaluation.tables import markdown_tables, plot_results
     from ..files import atomic_write
@@ -55,6 +55,14 @@ def run(arguments: argparse.Namespace) -> None:
         tilt_pairs=arguments.tilt_pairs,
         budgets=min(arguments.budgets),
     )
+    frontends = [parse_frontend(text, threads=arguments.threads) for text in arguments.frontends]
+    check_frontends_differ(frontends)
+    # Twice the same is once; a folder given as `.` has its own name.
+    oxford = dict.fromkeys(folder.absolute() for folder in arguments.oxford)
+    named = [("pose", "the relative pose of --sequence"), *((folder.name, f"--oxford {folder}") for folder in oxford)]
+    if arguments.pictures is not None:
+        named.insert(0, ("synthetic", f"--pictures {arguments.pictures}"))
+    check_names_differ("parts of the benchmark", named, "rename the folder")
     if arguments.out is not None:
         check_folder(arguments.out)
         check_charts()
@@ -69,10 +77,9 @@ def run(arguments: argparse.Namespace) -> None:
         tilts = {
             tilt: synthetic_pairs(pictures, count=arguments.tilt_pairs, seed=9, tilt=tilt) for tilt in range(15, 76, 15)
         }
-    for folder in arguments.oxford:
+    for folder in oxford:
         homographies[folder.name] = load_oxford_sequence(folder)
     sequence = open_and_tell(arguments.sequence) if arguments.sequence else None
-    frontends = [parse_frontend(text, threads=arguments.threads) for text in arguments.frontends]
     results = run_benchmark(
         frontends,
         BenchmarkData(homographies, rolls, tilts, sequence),

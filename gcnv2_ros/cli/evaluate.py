@@ -51,7 +51,7 @@ def add_parsers(subparsers: Any) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Evaluate sequence by sequence, print, write."""
     from ..evaluation.comparison import Comparison, ComparisonOptions, compare
-    from ..evaluation.frontends import parse_frontend
+    from ..evaluation.frontends import check_frontends_differ, parse_frontend
     from ..evaluation.orbslam3 import check_orbslam3, with_orbslam3
     from ..evaluation.output import text_tables, write_outputs
     from ..evaluation.trajectory import check_evo
@@ -66,6 +66,7 @@ def run(arguments: argparse.Namespace) -> None:
     reference = parse_frontend(arguments.reference, threads=arguments.threads)
     if reference.label not in [frontend.label for frontend in frontends]:
         frontends.append(reference)
+    check_frontends_differ(frontends)
     if arguments.orbslam3 is not None:
         check_orbslam3(arguments.orbslam3)
     # All of them are opened first, too: what cannot be read should not come out after hours.

@@ -11,7 +11,7 @@ import numpy as np
 
 from ..sequences import Sequence as FrameSequence
 from .bootstrap import summarise
-from .frontends import Frontend
+from .frontends import Frontend, check_frontends_differ
 from .homography import HomographyPair, HomographyScores, score_pairs
 from .jackknife import difference_of_pairs, touched_blocks
 from .pose import PoseResult, frames_to_score, score_pose_pairs
@@ -53,7 +53,8 @@ def run_benchmark(
     Parameters
     ----------
     frontends
-        What is compared. Differences are given to the frontend ``orb`` where it is among them.
+        What is compared, with labels that differ. Differences are given to the frontend ``orb`` where it is among
+        them.
     data
         What it is compared on.
     budgets
@@ -67,7 +68,13 @@ def run_benchmark(
         ``{budget: {label: {set: {score: {mean, low, high, blocks}}}}}``, plain values for JSON. Scores are shares in
         [0, 1]; whole pictures are drawn for their intervals, see `gcnv2_ros.evaluation.bootstrap.summarise`. Beside
         them is ``keypoints``, the median over pairs or, of ``pose``, frames.
+
+    Raises
+    ------
+    EvaluationError
+        If two frontends have the same label, or no relative pose can be judged on the sequence.
     """
+    check_frontends_differ(frontends)
     results: dict[str, Any] = {}
     frames = frames_to_score(data.sequence) if data.sequence is not None else []
     camera = data.sequence.camera if data.sequence is not None else None

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from ..extraction import DecodeOptions, Extractor, ExtractorOptions, create_extractor
@@ -58,6 +59,48 @@ def parse_frontend(text: str, *, threads: int = 0) -> Frontend:
         threads=threads,
     )
     return Frontend("@".join([name, *sizes]), options, read[0] if len(read) == 2 else None)
+
+
+def check_frontends_differ(frontends: Sequence[Frontend]) -> None:
+    """Refuse two frontends of one label.
+
+    Raises
+    ------
+    EvaluationError
+        If there are such.
+    """
+    check_names_differ(
+        "frontends",
+        ((frontend.label, f"{frontend.options.model}={frontend.options.weights}") for frontend in frontends),
+        "name each once, and give weights files names of their own",
+    )
+
+
+def check_names_differ(what: str, named: Iterable[tuple[str, str]], remedy: str) -> None:
+    """Refuse two things of one name: results go by it, and one would take the other's place.
+
+    Parameters
+    ----------
+    what
+        Several of them, for the message.
+    named
+        The name of each, and what it is.
+    remedy
+        What is to be done about it, for the message.
+
+    Raises
+    ------
+    EvaluationError
+        If two have one name.
+    """
+    known: dict[str, str] = {}
+    for name, description in named:
+        if name in known:
+            raise EvaluationError(
+                f"two {what} have the name {name!r}, by which their results go: {known[name]} and {description}; "
+                f"{remedy}"
+            )
+        known[name] = description
 
 
 def _parse_size(size: str, text: str) -> tuple[int, int]:

@@ -15,7 +15,7 @@ from ..features import Features
 from ..frame_features import extract_frame, extract_right, is_rectified_pair
 from ..sequences import Frame
 from ..sequences import Sequence as FrameSequence
-from .frontends import Frontend
+from .frontends import Frontend, check_frontends_differ
 from .homography import EvaluationError
 
 Progress = Callable[[int, int], None]
@@ -108,9 +108,8 @@ def record(
     EvaluationError
         If two frontends have the same label, the stamps do not ascend, or there are fewer than two frames.
     """
+    check_frontends_differ(frontends)
     labels = [frontend.label for frontend in frontends]
-    if len(set(labels)) < len(labels):
-        raise EvaluationError(f"frontends must have labels that differ, got {', '.join(labels)}")
     total = len(sequence) if frames is None else min(frames, len(sequence))
     if total < 2:
         raise EvaluationError(f"{sequence.name} has {total} frame{'s' * (total != 1)}; an evaluation needs two or more")
