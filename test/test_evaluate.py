@@ -233,6 +233,20 @@ def test_tables_judge_the_difference_of_several_runs_only(count: int, tmp_path: 
         assert ("the spread" in text) == (count > 1)
 
 
+def test_a_slam_system_s_run_stands_in_a_line_of_its_own_and_what_it_lacks_is_a_dash(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed")
+    comparison = compare(Frames(), [parse_frontend("orb")], ComparisonOptions(max_keypoints=50, odometry=False))
+    (run,) = some_runs(0.25)
+    comparison = replace(comparison, systems={"SLAM": run})
+    assert "| SLAM | 1.000 | 0 | 0.2500 |  | - | - |" in text_tables(comparison, "orb")
+    settings = {"date": "today", "machine": "this", "reference": "orb", "max_keypoints": 50, "frontends": {}}
+    write_report(tmp_path / "report.html", [comparison], settings)
+    line = re.search(r"SLAM</td>(.*?)</tr>", (tmp_path / "report.html").read_text())
+    assert line is not None
+    cells = re.findall(r"<td>(.*?)</td>", line[1])
+    assert cells == ["100.0%", "0", "0.2500", "", "&ndash;", "&ndash;", "", "1"]
+
+
 class PartlyTracked(Frames):
     """The room's frames again and again, with ground truth for some of them."""
 

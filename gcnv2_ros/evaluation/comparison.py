@@ -33,7 +33,7 @@ from .jackknife import (
     summarise_pairs,
     touched_blocks,
 )
-from .odometry_runs import Run, run_odometry_once, summarise_runs
+from .odometry_runs import OdometryRow, Run, run_odometry_once, summarise_runs
 from .pose import GAPS, PoseResult, score_measured_pairs
 from .recording import STAGES, Progress, Recording, record
 
@@ -96,6 +96,11 @@ class Comparison:
     runs: dict[str, list[Run]] = field(default_factory=dict)
     odometry_note: str = ""
     systems: dict[str, Run] = field(default_factory=dict)
+
+    def odometry_rows(self) -> list[OdometryRow]:
+        """The frontends' runs of the odometry, and other systems, a line each."""
+        rows = [OdometryRow.of_frontend(label, self.scores[label]["odometry"]) for label in self.runs]
+        return rows + [OdometryRow.of_system(name, run) for name, run in self.systems.items()]
 
     def values(self) -> dict[str, Any]:
         """The whole comparison as plain values for JSON."""

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,6 +35,73 @@ class Run:
             "matches": self.matches,
             "inliers": self.inliers,
         }
+
+
+@dataclass(frozen=True)
+class OdometryRow:
+    """One line of a table: a frontend over its runs of the odometry, or the one run of a SLAM system of its own.
+
+    Attributes
+    ----------
+    name
+        Of the frontend or the system.
+    tracked_share
+        Tracked frames by all frames.
+    losses
+        Of a frontend the mean, to one digit.
+    ate, about_mean, rpe_translation, rpe_rotation
+        ``mean`` and, of a frontend, what else `summarise_runs` says; None where unknown.
+    milliseconds
+        A frame.
+    inliers, matches
+        Of the odometry on a frontend's features; a system does not tell.
+    """
+
+    name: str
+    tracked_share: float
+    losses: str
+    ate: Mapping[str, Any] | None
+    about_mean: Mapping[str, Any] | None
+    rpe_translation: Mapping[str, Any] | None
+    rpe_rotation: Mapping[str, Any] | None
+    milliseconds: float
+    inliers: float | None = None
+    matches: float | None = None
+
+    @classmethod
+    def of_frontend(cls, label: str, summary: Mapping[str, Any]) -> OdometryRow:
+        """From what `summarise_runs` returned."""
+        return cls(
+            name=label,
+            tracked_share=summary["tracked_share"]["mean"],
+            losses=f"{summary['losses']['mean']:.1f}",
+            ate=summary["ate"],
+            about_mean=summary["about_mean"],
+            rpe_translation=summary["rpe_translation"],
+            rpe_rotation=summary["rpe_rotation"],
+            milliseconds=summary["milliseconds a frame"],
+            inliers=float(np.mean([run["inliers"] for run in summary["runs"]])),
+            matches=float(np.mean([run["matches"] for run in summary["runs"]])),
+        )
+
+    @classmethod
+    def of_system(cls, name: str, run: Run) -> OdometryRow:
+        """From the run of a system of its own."""
+        scores = run.scores
+
+        def figure(value: float | None) -> dict[str, float] | None:
+            return None if value is None else {"mean": value}
+
+        return cls(
+            name=name,
+            tracked_share=scores.tracked_share,
+            losses=str(scores.losses),
+            ate=figure(scores.ate),
+            about_mean=figure(scores.about_mean),
+            rpe_translation=figure(scores.rpe_translation),
+            rpe_rotation=figure(scores.rpe_rotation),
+            milliseconds=run.milliseconds,
+        )
 
 
 def run_odometry_once(recording: Recording, label: str, start: int = 0) -> Run:

@@ -11,6 +11,7 @@ from typing import Any
 
 from ..files import atomic_write
 from .comparison import Comparison, verdict
+from .odometry_runs import OdometryRow
 from .report import write_report
 from .tables import markdown_table
 from .trajectory import write_tum
@@ -89,11 +90,7 @@ def text_tables(comparison: Comparison, reference: str) -> str:
         rows.append(row)
     heading += ["repeatability@3", "MMA@3"] * judged + ["stereo: same row"] * stereo
     parts += ["keypoints and matches", markdown_table(heading, rows)]
-    rows = [_odometry_row(label, scores[label]["odometry"]) for label in comparison.runs]
-    for name, run in comparison.systems.items():
-        values = run.scores
-        rows.append([name, f"{values.tracked_share:.3f}", str(values.losses), _number(values.ate), "",
-                     _number(values.rpe_translation), _number(values.rpe_rotation)])  # fmt: skip
+    rows = [_odometry_row(row) for row in comparison.odometry_rows()]
     if rows:
         heading = ["", "tracked", "losses", "ATE, m", f"minus {reference}", "RPE, m", "RPE, deg"]
         parts += ["odometry (a gate, not a ranking)", markdown_table(heading, rows)]
@@ -102,18 +99,16 @@ def text_tables(comparison: Comparison, reference: str) -> str:
     return "\n\n".join(parts)
 
 
-def _odometry_row(label: str, summary: Mapping[str, Any]) -> list[str]:
-    def mean(name: str, digits: int = 4) -> str:
-        return "-" if summary[name] is None else f"{summary[name]['mean']:.{digits}f}"
-
-    ate = summary["ate"] or {}
+def _odometry_row(row: OdometryRow) -> list[str]:
+    ate = row.ate or {}
     change = ""
     if "difference" in ate:
         change = f"{ate['difference']:+.4f}"
         if "spread" in ate:
             change += f" ({'exceeds' if ate['exceeds spread'] else 'within'} the spread)"
-    return [label, mean("tracked_share", 3), mean("losses", 1), mean("ate"), change, mean("rpe_translation"),
-            mean("rpe_rotation", 3)]  # fmt: skip
+    rotation = _mean(row.rpe_rotation, 4 if row.matches is None else 3)
+    drift = [_mean(row.ate), change, _mean(row.rpe_translation), rotation]
+    return [row.name, f"{row.tracked_share:.3f}", row.losses, *drift]
 
 
 def _difference(interval: Mapping[str, float] | None) -> str:
@@ -122,8 +117,8 @@ def _difference(interval: Mapping[str, float] | None) -> str:
     return f"{interval['mean']:+.3f} [{interval['low']:+.3f}, {interval['high']:+.3f}] {verdict(dict(interval))}"
 
 
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4f}"
+def _mean(summary: Mapping[str, Any] | None, digits: int = 4) -> str:
+    return "-" if summary is None else f"{summary['mean']:.{digits}f}"
 
 
 def _write_trajectories(folder: Path, comparison: Comparison) -> list[Path]:

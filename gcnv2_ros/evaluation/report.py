@@ -18,6 +18,7 @@ from .charts import colours_of, interval_chart, line_chart, stage_chart, traject
 from .comparison import Comparison, verdict
 from .correspondence import GAP, judged_matches
 from .jackknife import BLOCK_FRAMES
+from .odometry_runs import OdometryRow
 from .page import CSS, figure, grid, table
 from .pose import CURVE_DEGREES, CURVE_METRES, GAPS, SUCCESS_DEGREES, SUCCESS_METRES
 from .pose import DRAWS as POSE_DRAWS
@@ -251,67 +252,7 @@ def _odometry_part(comparison: Comparison, colours: Mapping[str, str], reference
     still = not comparison.recording.has_truth
     if still:
         heading[3:7] = ["RMS distance from the mean position, m"]
-    rows = []
-    for label, runs in comparison.runs.items():
-        summary = comparison.scores[label]["odometry"]
-        ate = summary["ate"] or {}
-        change = ""
-        if "difference" in ate:
-            change = f"{ate['difference']:+.4f}"
-            if "spread" in ate:
-                change += f", {'more than' if ate['exceeds spread'] else 'within'} the spread ({ate['spread']:.4f})"
-        drift = [
-            _ranged(summary["ate"]),
-            change,
-            _mean(summary["rpe_translation"], "{:.4f}"),
-            _mean(summary["rpe_rotation"], "{:.3f}"),
-        ]
-        rows.append(
-            [
-                _name(label, colours),
-                _mean(summary["tracked_share"], "{:.1%}"),
-                _mean(summary["losses"], "{:.1f}"),
-                *([_ranged(summary["about_mean"])] if still else drift),
-                f"{np.mean([run.inliers for run in runs]):.0f} / {np.mean([run.matches for run in runs]):.0f}",
-                f"{summary['milliseconds a frame']:.0f}",
-            ]
-        )
-    for name, run in comparison.systems.items():
-        scores = run.scores
-        drift = [
-            _number(scores.ate, 4),
-            "",
-            _number(scores.rpe_translation, 4),
-            _number(scores.rpe_rotation, 3),
-        ]
-        rows.append(
-            [
-                _name(name, colours),
-                f"{scores.tracked_share:.1%}",
-                str(scores.losses),
-                *([_number(scores.about_mean, 4)] if still else drift),
-                "",
-                f"{run.milliseconds:.0f}",
-            ]
-        )
-    shown = {label: runs[0].scores for label, runs in comparison.runs.items()}
-    shown |= {name: run.scores for name, run in comparison.systems.items()}
-    judged = {label: scores for label, scores in shown.items() if len(scores.errors)}
-    charts = []
-    if judged:
-        truth = max((scores.truth for scores in judged.values()), key=len)
-        charts.append(
-            trajectory_chart(
-                {label: scores.aligned for label, scores in judged.items()},
-                truth,
-                colours,
-                title="Trajectories of the first run, aligned",
-            )
-        )
-        errors = {label: (scores.seconds.tolist(), scores.errors.tolist()) for label, scores in judged.items()}
-        charts.append(
-            line_chart(errors, colours, title="Error over time", x_label="seconds", y_label="metres", size=(5.2, 3.6))
-        )
+    rows = [_odometry_row(row, colours, still=still) for row in comparison.odometry_rows()]
     count = max((len(runs) for runs in comparison.runs.values()), default=1)
     return f"""<h3>Odometry <small>a gate, not a ranking</small></h3>
 <p>The package's reference odometry on the features alone, {count} run{"s" * (count != 1)} that start{
@@ -325,7 +266,42 @@ shows.{
         if comparison.systems
         else ""
     }</p>
-{table(heading, rows)}{grid(charts)}"""
+{table(heading, rows)}{grid(_odometry_charts(comparison, colours))}"""
+
+
+def _odometry_row(row: OdometryRow, colours: Mapping[str, str], *, still: bool) -> list[str]:
+    """The cells of a line; of a camera that stands `still` only its drift about the mean."""
+    ate = row.ate or {}
+    change = ""
+    if "difference" in ate:
+        change = f"{ate['difference']:+.4f}"
+        if "spread" in ate:
+            change += f", {'more than' if ate['exceeds spread'] else 'within'} the spread ({ate['spread']:.4f})"
+    drift = [_ranged(row.ate), change, _mean(row.rpe_translation, 4), _mean(row.rpe_rotation, 3)]
+    return [
+        _name(row.name, colours),
+        f"{row.tracked_share:.1%}",
+        row.losses,
+        *([_ranged(row.about_mean)] if still else drift),
+        "" if row.inliers is None else f"{row.inliers:.0f} / {row.matches:.0f}",
+        f"{row.milliseconds:.0f}",
+    ]
+
+
+def _odometry_charts(comparison: Comparison, colours: Mapping[str, str]) -> list[str]:
+    """Trajectories and errors over time of what has ground truth, of the first runs."""
+    shown = {label: runs[0].scores for label, runs in comparison.runs.items()}
+    shown |= {name: run.scores for name, run in comparison.systems.items()}
+    judged = {label: scores for label, scores in shown.items() if len(scores.errors)}
+    if not judged:
+        return []
+    aligned = {label: scores.aligned for label, scores in judged.items()}
+    truth = max((scores.truth for scores in judged.values()), key=len)
+    errors = {label: (scores.seconds.tolist(), scores.errors.tolist()) for label, scores in judged.items()}
+    return [
+        trajectory_chart(aligned, truth, colours, title="Trajectories of the first run, aligned"),
+        line_chart(errors, colours, title="Error over time", x_label="seconds", y_label="metres", size=(5.2, 3.6)),
+    ]
 
 
 def _pictures_part(comparison: Comparison, colours: Mapping[str, str]) -> str:
@@ -378,18 +354,14 @@ def _difference(interval: Mapping[str, float] | None) -> str:
     return f'{text} <span class="tag {kind}">{kind}</span>'
 
 
-def _mean(summary: Mapping[str, float] | None, template: str) -> str:
-    return "&ndash;" if summary is None else template.format(summary["mean"])
+def _mean(summary: Mapping[str, Any] | None, digits: int) -> str:
+    return "&ndash;" if summary is None else f"{summary['mean']:.{digits}f}"
 
 
-def _ranged(summary: Mapping[str, float] | None) -> str:
-    if summary is None:
-        return "&ndash;"
-    return f"{summary['mean']:.4f} [{summary['low']:.4f}, {summary['high']:.4f}]"
-
-
-def _number(value: float | None, digits: int) -> str:
-    return "&ndash;" if value is None else f"{value:.{digits}f}"
+def _ranged(summary: Mapping[str, Any] | None) -> str:
+    """A mean, and in brackets lowest and highest where there are runs to have them."""
+    text = _mean(summary, 4)
+    return text if summary is None or "low" not in summary else f"{text} [{summary['low']:.4f}, {summary['high']:.4f}]"
 
 
 _PROTOCOL = """<section><h2>How to read this</h2>
