@@ -373,7 +373,10 @@ def test_a_sequence_alone_trains_every_network_and_exports_it(model: str, tmp_pa
     assert main(["train", str(config), str(tmp_path / "run"), "--threads", "1"]) == 0
     assert load_checkpoint(tmp_path / "run" / "last.pt").step == 2
     assert main(["train-export", str(tmp_path / "run"), str(tmp_path / "new.safetensors")]) == 0
-    assert load_weights(tmp_path / "new.safetensors", model=model).metadata.training["images"] == 4
+    metadata = load_weights(tmp_path / "new.safetensors", model=model).metadata
+    assert metadata.training["images"] == 4
+    # Whoever trained them says what others may do with them.
+    assert metadata.licence == ""
 
 
 def test_a_sequence_without_depth_cannot_be_trained_on(photographs: Path) -> None:
@@ -600,9 +603,10 @@ def test_the_command_line_goes_from_pictures_to_weights_that_extract(photographs
     assert main(["train", str(config), str(tmp_path / "run"), "--threads", "1", "--until", "2"]) == 0
     assert main(["train", str(config), str(tmp_path / "run"), "--threads", "1"]) == 0
     target = tmp_path / "new.safetensors"
-    assert main(["train-export", str(tmp_path / "run"), str(target), "--note", "a test"]) == 0
+    assert main(["train-export", str(tmp_path / "run"), str(target), "--note", "a test", "--licence", "CC0-1.0"]) == 0
     weights = load_weights(target, model="gcnv2_tiny")
     assert weights.metadata.training["steps"] == 4
+    assert (weights.metadata.training["note"], weights.metadata.licence) == ("a test", "CC0-1.0")
     prepared = {"teacher": "shi_tomasi", "short_side": 512}
     assert weights.metadata.training["data"] == [{"pictures": 8, "prepared": prepared, "weight": 1}]
     assert 2.2e6 < target.stat().st_size < 2.5e6

@@ -85,6 +85,9 @@ def add_parsers(subparsers: Any) -> None:
         help="weights files that go into the mean, each as the checkpoints together do",
     )
     export.add_argument("--note", default="", help="a sentence for the file's provenance")
+    export.add_argument(
+        "--licence", default="", help="of the weights, by its short name, e.g. Apache-2.0 (default: nothing is said)"
+    )
     export.set_defaults(run=run_export)
 
 
@@ -262,5 +265,6 @@ def run_export(arguments: argparse.Namespace) -> None:
         checkpoints=arguments.checkpoints,
         weights=arguments.mean_with,
         note=arguments.note,
+        licence=arguments.licence,
     )
     print(f"{arguments.weights}: {metadata.model}, {metadata.training['steps']} steps")

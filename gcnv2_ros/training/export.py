@@ -124,6 +124,7 @@ def export_run(
     checkpoints: Sequence[str] = ("last.pt",),
     weights: Sequence[str | Path] = (),
     note: str = "",
+    licence: str = "",
 ) -> WeightsMetadata:
     """Write the moving average of a run as half-precision weights with metadata.
 
@@ -140,6 +141,8 @@ def export_run(
         Weights files, e.g. those with which the training began; each goes into the mean as the checkpoints together do.
     note
         A sentence for the record.
+    licence
+        Under which the weights may be used, by its short name; empty where nothing is to be said.
 
     Raises
     ------
@@ -192,7 +195,7 @@ def export_run(
         nms_radius=nms_radius,
         input_sizes=INPUT_SIZES,
         training=share_sources(training),
-        licence="Apache-2.0",
+        licence=licence,
     )
     state, learned = released_state(network)
     save_weights(target, state, metadata, learned_sampling=learned)
