@@ -58,8 +58,8 @@ def open_rectified(spec: str) -> FrameSequence:
     """
     folder = Path(spec)
     sequence = EurocSequence(folder, rectify=True) if is_euroc_folder(folder) else open_sequence(spec)
-    if sequence.baseline is None or sequence.camera is None:
-        raise SequenceError(f"{spec} holds no rectified stereo pairs")
+    if sequence.stereo is None:
+        raise SequenceError("; ".join((f"{spec} holds no rectified stereo pairs", *sequence.notes)))
     return sequence
 
 
@@ -68,10 +68,9 @@ def measure(frontend: Frontend, sequence: FrameSequence, frames: Sequence[Frame]
 
     Errors are None where the sequence has no depth images.
     """
-    camera, baseline = sequence.camera, sequence.baseline
-    if camera is None or baseline is None:
+    if sequence.stereo is None:
         raise SequenceError(f"{sequence.name} holds no rectified stereo pairs")
-    focal = camera.rectified().fx if camera.projection is not None else camera.fx
+    focal, baseline = sequence.stereo
     extractor = frontend.create(keypoints)
     counts, rows, columns, depths, seconds = [], [], [], [], []
     for frame in frames:

@@ -24,16 +24,15 @@ def extract_frame(extractor: Extractor, frame: Frame) -> Features:
 
 def is_rectified_pair(frame: Frame, sequence: Sequence) -> bool:
     """Whether the frame is a rectified, calibrated stereo pair."""
-    return frame.right is not None and bool(sequence.baseline) and sequence.camera is not None
+    return frame.right is not None and sequence.stereo is not None
 
 
 def extract_right(extractor: Extractor, left: Features, frame: Frame, sequence: Sequence) -> tuple[Features, Features]:
     """The left features with depth from stereo, and the right ones, of a frame for which `is_rectified_pair` holds."""
     gray = frame.right_gray
-    if gray is None or sequence.camera is None or sequence.baseline is None:
+    if gray is None or sequence.stereo is None:
         raise ValueError(f"frame {frame.index} of {sequence.name} is no rectified pair")
     right = extractor.extract(gray)
-    matched = match_stereo(
-        left, right, focal=sequence.camera.fx, baseline=sequence.baseline, left_image=frame.gray, right_image=gray
-    )
+    focal, baseline = sequence.stereo
+    matched = match_stereo(left, right, focal=focal, baseline=baseline, left_image=frame.gray, right_image=gray)
     return matched, right

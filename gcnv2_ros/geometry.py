@@ -142,6 +142,45 @@ def backproject(depth: NDArray[np.floating], camera: Camera) -> NDArray[np.float
     return np.concatenate([camera.pixel_grid * z, z], axis=2)
 
 
+def check_rectified(camera: Camera, name: str) -> None:
+    """Refuse a camera whose images are, by its calibration, not the rectified ones that its projection is for.
+
+    Parameters
+    ----------
+    camera
+        A camera with a projection.
+    name
+        Of the camera, for the sentence.
+
+    Raises
+    ------
+    CameraError
+        If it has no projection, or the images are distorted, turned or of another pinhole than the projection's.
+    """
+    if camera.projection is None:
+        raise CameraError(f"the {name} camera's calibration has no projection matrix, so it is not that of a pair")
+    view = camera.rectified()
+    turned = camera.rectification is not None and not np.allclose(camera.rectification, np.eye(3), atol=1e-6)
+    other = not (
+        np.allclose([camera.fx, camera.fy], [view.fx, view.fy], rtol=1e-3)
+        and np.allclose([camera.cx, camera.cy], [view.cx, view.cy], rtol=0.0, atol=_COLUMN_TOLERANCE)
+    )
+    reasons = [
+        reason
+        for reason, holds in (
+            (f"its lens distorts them ({camera.model})", camera.model != "none"),
+            ("R is not the identity", turned),
+            ("K is not that of P", other),
+        )
+        if holds
+    ]
+    if reasons:
+        raise CameraError(
+            f"by its calibration the {name} camera's images are not rectified: {' and '.join(reasons)}; depth by "
+            "stereo needs rectified ones"
+        )
+
+
 def rectified_pair_geometry(left: Camera, right: Camera) -> tuple[float, float]:
     """Focal length in pixels and baseline in metres of a stereo pair, from what it is rectified by.
 

@@ -49,7 +49,7 @@ def test_a_kitti_folder_gives_a_rectified_pair_and_poses(tmp_path: Path) -> None
     sequence = open_sequence(write_kitti(tmp_path))
     assert isinstance(sequence, KittiSequence)
     assert (sequence.name, len(sequence)) == ("kitti-07", 4)
-    assert sequence.baseline == pytest.approx(0.54)
+    assert sequence.stereo == pytest.approx((50.0, 0.54))
     assert (sequence.camera.fx, sequence.camera.cx, sequence.camera.width, sequence.camera.height) == (50, 31.5, 64, 40)
     frame = sequence[-1]
     assert (frame.index, frame.stamp_ns) == (3, 300_000_000)
@@ -72,6 +72,22 @@ def test_colour_cameras_have_their_own_place(tmp_path: Path) -> None:
     in_world = transform_points(pose(2), point)
     in_camera = transform_points(np.linalg.inv(frame.pose), in_world)
     np.testing.assert_allclose(sequence.camera.project(in_camera)[0], seen[:2] / seen[2], atol=1e-9)
+
+
+def test_projections_that_are_no_rectified_pair_s_are_told_and_give_no_stereo(tmp_path: Path) -> None:
+    folder = write_kitti(tmp_path)
+    calibration = folder / "calib.txt"
+    other = K.copy()
+    other[0, 2] += 5.0
+    row = " ".join(map(repr, map(float, (other @ np.column_stack([np.eye(3), [-0.54, 0, 0]])).ravel())))
+    lines = calibration.read_text().split("\n")
+    calibration.write_text("\n".join([lines[0], f"P1: {row}"]) + "\n")
+    sequence = open_sequence(folder)
+    assert sequence.stereo is None
+    assert sequence[0].right is not None
+    (note,) = sequence.notes
+    assert "no depth by stereo" in note
+    assert "cx 31.5 and 36.5 pixels" in note
 
 
 def test_one_camera_and_no_extras_are_enough(tmp_path: Path) -> None:

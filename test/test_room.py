@@ -151,6 +151,15 @@ def test_the_right_image_shows_each_pixel_shifted_by_its_disparity(room: Synthet
     assert np.abs(offset(frame.gray, frame.right_gray, flow, valid)).max() < 0.05
 
 
+def test_only_a_pair_without_distortion_is_rectified(room: SyntheticRoom) -> None:
+    assert room.stereo == pytest.approx((room.camera.fx, 0.12))
+    bent = SyntheticRoom(replace(SMALL, distortion=BARREL))
+    assert bent.stereo is None
+    (note,) = bent.notes
+    assert "no depth by stereo" in note
+    assert "its lens distorts them" in note
+
+
 def test_a_distorting_lens_shows_what_the_camera_model_says(room: SyntheticRoom) -> None:
     bent = SyntheticRoom(replace(SMALL, distortion=BARREL, baseline=0.0))
     assert bent.camera.model == "plumb_bob"

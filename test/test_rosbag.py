@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Iterable
 from dataclasses import replace
@@ -18,6 +19,7 @@ from rosbags.typesys import Stores, get_typestore
 
 from gcnv2_ros.camera import Camera
 from gcnv2_ros.cli.main import main
+from gcnv2_ros.frame_features import is_rectified_pair
 from gcnv2_ros.geometry import invert_pose, pose_from_quaternion
 from gcnv2_ros.sequences import Frame, RosbagSequence, Sequence, SequenceError, open_sequence
 from gcnv2_ros.sequences.bag_images import decode_depth, decode_image
@@ -37,7 +39,7 @@ class Frames(Sequence):
         self.frames = list(frames)
         self.camera = like.camera if like else camera
         self.right_camera = like.right_camera if like else None
-        self.baseline = like.baseline if like else None
+        self.stereo = like.stereo if like else None
 
     def __len__(self) -> int:
         return len(self.frames)
@@ -533,6 +535,59 @@ def test_a_rectified_image_gets_the_rectified_camera_and_its_pose(tmp_path: Path
     assert open_sequence(record(tmp_path / "direct", other)).camera == camera
     point = np.array([0.2, 0.3, 2.0, 1.0])
     np.testing.assert_allclose(sequence[0].pose @ turn @ point, [2.2, 0.3, 2.0, 1.0], atol=1e-12)
+
+
+def stereo_clip(folder: Path, left: Camera, right: Camera) -> Path:
+    """A recorded pair of cameras."""
+    messages = [*clip(topic="/left/image"), *clip(topic="/right/image")]
+    for side, camera in (("left", left), ("right", right)):
+        messages.append((f"/{side}/camera_info", SECOND, camera_info(SECOND, camera)))
+    return record(folder, messages)
+
+
+def pinhole(*, cx: float = 3.5, baseline: float = 0.0, **other: Any) -> Camera:
+    """A camera of a rectified pair, in what is `other` as given."""
+    projection = np.array([[10.0, 0, cx, -10.0 * baseline], [0, 10, 2.5, 0], [0, 0, 1, 0]])
+    return Camera(
+        **{"width": 8, "height": 6, "fx": 10.0, "fy": 10.0, "cx": cx, "cy": 2.5, **other}, projection=projection
+    )
+
+
+TURN = cv2.Rodrigues(np.array([0.0, 0.01, 0.0]))[0]
+
+
+def test_a_rectified_pair_has_what_stereo_needs(tmp_path: Path) -> None:
+    sequence = open_sequence(stereo_clip(tmp_path / "clip", pinhole(), pinhole(baseline=0.2)))
+    assert sequence.stereo == pytest.approx((10.0, 0.2))
+    assert is_rectified_pair(sequence[0], sequence)
+    assert not any("stereo" in note for note in sequence.notes)
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "reason"),
+    [
+        (pinhole(), pinhole(cx=4.5, baseline=0.2), "differ in their columns .*cx 3.5 and 4.5 pixels"),
+        (pinhole(baseline=0.2), pinhole(), "left and right are swapped"),
+        (pinhole(fx=10.5), pinhole(baseline=0.2), "the left camera's images are not rectified: K is not that of P"),
+        (pinhole(), pinhole(cy=3.0, baseline=0.2), "the right camera's images are not rectified: K is not that of P"),
+        (pinhole(rectification=TURN), pinhole(baseline=0.2), "R is not the identity"),
+        (
+            pinhole(model="plumb_bob", coefficients=(-0.1, 0.0, 0.0, 0.0)),
+            pinhole(baseline=0.2),
+            "its lens distorts them .plumb_bob.",
+        ),
+    ],
+)
+def test_a_pair_that_gives_wrong_depth_has_a_note_and_no_stereo(
+    left: Camera, right: Camera, reason: str, tmp_path: Path
+) -> None:
+    sequence = open_sequence(stereo_clip(tmp_path / "clip", left, right))
+    assert (sequence.stereo, sequence.baseline) == (None, None)
+    frame = sequence[0]
+    assert frame.right is not None
+    assert not is_rectified_pair(frame, sequence)
+    (note,) = [note for note in sequence.notes if note.startswith("no depth by stereo: ")]
+    assert re.search(reason, note)
 
 
 BODY_FROM_CAMERA = [0.1, 0.2, 0.3, -0.5, 0.5, -0.5, 0.5]

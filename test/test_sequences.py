@@ -292,7 +292,8 @@ def test_a_euroc_folder_gives_stereo_pairs_as_recorded(tmp_path: Path) -> None:
     assert frame.stamp_ns == 1_403_636_579_813_555_584
     np.testing.assert_array_equal(frame.image, picture(1))
     np.testing.assert_array_equal(frame.right, picture(11))
-    assert sequence.baseline is None
+    assert sequence.stereo is None
+    assert sequence.notes == ["no depth by stereo: the images are as recorded, not rectified; give rectify=true"]
     assert sequence.camera.model == "plumb_bob"
     assert sequence.right_camera.baseline == pytest.approx(0.1)
     assert frame.pose is None
@@ -302,7 +303,8 @@ def test_a_euroc_folder_gives_stereo_pairs_as_recorded(tmp_path: Path) -> None:
 def test_rectified_euroc_pairs_come_with_their_cameras_and_baseline(tmp_path: Path) -> None:
     sequence = open_sequence(write_euroc(tmp_path / "V1"), rectify=True)
     assert sequence.camera.model == "none"
-    assert sequence.baseline == pytest.approx(0.1)
+    assert sequence.stereo == pytest.approx((sequence.camera.fx, 0.1))
+    assert not sequence.notes
     frame = sequence[2]
     recorded = picture(2)
     # The middle of the image is where both agree: the axes of these cameras are parallel already.
@@ -352,7 +354,9 @@ def test_fisheye_pairs_in_euroc_s_layout_are_read_as_recorded_and_not_rectified(
     assert sequence.right_camera is not None
     for camera in (sequence.camera, sequence.right_camera):
         assert (camera.model, camera.projection, camera.rectification) == ("equidistant", None, None)
-    assert sequence.baseline is None
+    assert sequence.stereo is None
+    (note,) = sequence.notes
+    assert "fisheye (equidistant) ones are not rectified here" in note
     np.testing.assert_array_equal(sequence[1].right, picture(11))
     with pytest.raises(SequenceError, match=r"room1_512.* fisheye .* open it without rectify"):
         open_sequence(folder, rectify=True)

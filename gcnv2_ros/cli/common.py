@@ -36,7 +36,7 @@ def open_and_tell(spec: str, **options: Any) -> Sequence:
     from ..sequences import open_sequence
 
     sequence = open_sequence(spec, **options)
-    for note in getattr(sequence, "notes", ()):
+    for note in sequence.notes:
         print(f"{sequence.name}: {note}", file=sys.stderr)
     return sequence
 

@@ -162,10 +162,10 @@ def record(
         right={label: found for label, found in right.items() if found},
         frames=kept,
     )
-    return replace(recording, notes=[*getattr(sequence, "notes", ()), *_missing(recording, sequence)])
+    return replace(recording, notes=[*sequence.notes, *_missing(recording)])
 
 
-def _missing(recording: Recording, sequence: FrameSequence) -> list[str]:
+def _missing(recording: Recording) -> list[str]:
     """What cannot be evaluated, and what would be needed for it."""
     notes = []
     if recording.camera is None:
@@ -178,11 +178,5 @@ def _missing(recording: Recording, sequence: FrameSequence) -> list[str]:
             f"{len(recording.poses) - known} of {len(recording.poses)} frames have no ground truth and are not judged"
         )
     if recording.depth_source == "none":
-        unrectified = sequence.right_camera is not None and not sequence.baseline
-        notes.append(
-            "no depth"
-            + (": the right images are not rectified (give a EuRoC folder the option rectify=true)" * unrectified)
-            + ("; " if unrectified else ": ")
-            + "relative pose and odometry are left out"
-        )
+        notes.append("no depth: relative pose and odometry are left out")
     return notes

@@ -5,15 +5,17 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from collections.abc import Sequence as SequenceOf
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ..camera import Camera
+from ..camera import Camera, CameraError
 from ..errors import GCNv2Error
+from ..geometry import check_rectified, rectified_pair_geometry
 
 
 class SequenceError(GCNv2Error):
@@ -85,6 +87,21 @@ class Frame:
         return None if self.right is None else _gray(self.right)
 
 
+class StereoGeometry(NamedTuple):
+    """What the depth of a match in a rectified pair follows from.
+
+    Attributes
+    ----------
+    focal
+        Focal length of the rectified images in pixels.
+    baseline
+        Metres between the two cameras.
+    """
+
+    focal: float
+    baseline: float
+
+
 class Sequence(ABC):
     """Frames in the order of time, each readable by its index.
 
@@ -96,14 +113,22 @@ class Sequence(ABC):
         Of `Frame.image` and `Frame.depth`; None: uncalibrated.
     right_camera
         Of `Frame.right`; None: not stereo, or uncalibrated.
-    baseline
-        Metres between the two cameras of a rectified pair; None: not stereo, or not rectified.
+    stereo
+        Of `Frame.image` and `Frame.right`; None: no rectified pair. Without it there is no depth by stereo.
+    notes
+        Sentences on what the sequence lacks, or why something in it is not used.
     """
 
     name: str
     camera: Camera | None = None
     right_camera: Camera | None = None
-    baseline: float | None = None
+    stereo: StereoGeometry | None = None
+    notes: SequenceOf[str] = ()
+
+    @property
+    def baseline(self) -> float | None:
+        """Metres between the two cameras of a rectified pair; None: not stereo, or not rectified."""
+        return None if self.stereo is None else self.stereo.baseline
 
     @abstractmethod
     def __len__(self) -> int:
@@ -124,6 +149,17 @@ class Sequence(ABC):
     def __iter__(self) -> Iterator[Frame]:
         for index in range(len(self)):
             yield self[index]
+
+    def _take_pair(self) -> None:
+        """Set `stereo` by the two cameras, once they are known; a pair that is none gets a note instead."""
+        if self.camera is None or self.right_camera is None:
+            return
+        try:
+            check_rectified(self.camera, "left")
+            check_rectified(self.right_camera, "right")
+            self.stereo = StereoGeometry(*rectified_pair_geometry(self.camera, self.right_camera))
+        except CameraError as error:
+            self.notes = [*self.notes, f"no depth by stereo: {error}"]
 
     def _position(self, index: int) -> int:
         """`index` counted from 0, or IndexError."""

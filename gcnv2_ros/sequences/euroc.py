@@ -29,8 +29,8 @@ class EurocSequence(Sequence):
     path
         The folder that holds ``mav0``, or ``mav0`` itself.
     rectify
-        Give rectified images, with cameras and poses to match and the baseline; otherwise the images are as
-        recorded and `baseline` is None.
+        Give rectified images, with cameras and poses to match, and `stereo`; otherwise the images are as recorded and
+        give no depth by stereo.
 
     Raises
     ------
@@ -49,6 +49,7 @@ class EurocSequence(Sequence):
         self._left = images
         self._right: dict[int, Path] = {}
         self._stamps = sorted(images)
+        fisheye = False
         if (folder / "cam1" / "data.csv").is_file():
             self._right = _read_image_list(folder / "cam1")
             self._stamps = sorted(images.keys() & self._right.keys())
@@ -70,6 +71,9 @@ class EurocSequence(Sequence):
         self._maps: list[tuple[NDArray[np.float32], NDArray[np.float32]]] = []
         if rectify:
             self._rectify(folder)
+        elif self._right:
+            advice = "fisheye (equidistant) ones are not rectified here" if fisheye else "give rectify=true"
+            self.notes = [f"no depth by stereo: the images are as recorded, not rectified; {advice}"]
 
     def __len__(self) -> int:
         return len(self._stamps)
@@ -104,7 +108,7 @@ class EurocSequence(Sequence):
             turned[:3, :3] = self.camera.rectification.T
         self._body_from_camera = self._body_from_camera @ turned
         self.camera, self.right_camera = self.camera.rectified(), self.right_camera.rectified()
-        self.baseline = self.right_camera.baseline
+        self._take_pair()
 
 
 def is_euroc_folder(folder: Path) -> bool:

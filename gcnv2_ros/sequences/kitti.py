@@ -17,10 +17,10 @@ from .reading import check_size, numbers, read_picture, read_table, seconds_to_n
 class KittiSequence(Sequence):
     """A folder ``sequences/NN`` with ``image_0`` and ``image_1`` (gray) or ``image_2`` and ``image_3`` (colour).
 
-    The images are rectified. Poses are read from ``poses.txt`` in the folder, or from ``poses/NN.txt`` in it or beside
-    ``sequences``, where the benchmark has them; the world is the optical frame of ``image_0`` at the first line.
-    Frames are the pictures that are there, and a picture's number is its line in ``times.txt`` and in the poses, so
-    that a part of a sequence can be read.
+    The images are rectified; `notes` tells where ``calib.txt`` has no pair that depth follows from. Poses are read from
+    ``poses.txt`` in the folder, or from ``poses/NN.txt`` in it or beside ``sequences``, where the benchmark has them;
+    the world is the optical frame of ``image_0`` at the first line. Frames are the pictures that are there, and a
+    picture's number is its line in ``times.txt`` and in the poses, so that a part of a sequence can be read.
 
     Parameters
     ----------
@@ -99,7 +99,7 @@ class KittiSequence(Sequence):
             sizes = (width, height, k_right[0, 0], k_right[1, 1], k_right[0, 2], k_right[1, 2])
             projection = np.column_stack([k_right, -k_right @ (shift - self._shift)])
             self.right_camera = Camera(*sizes, projection=projection, frame_id=f"image_{right}")
-            self.baseline = self.right_camera.baseline
+            self._take_pair()
 
     def _check_count(self, path: Path | None, count: int) -> None:
         if count <= self._numbers[-1]:

@@ -168,7 +168,7 @@ class SyntheticRoom(Sequence):
             shifted = shifted.copy()
             shifted[0, 3] = -self._left.fx * options.baseline
             self.right_camera = replace(self.camera, projection=shifted)
-            self.baseline = options.baseline
+            self._take_pair()
         hung = [*pictures, *(packaged_photographs() if options.photographs else ())]
         self._layout = furnish(np.random.default_rng([options.seed, 0]), hung)
         self._trajectory = Trajectory.random(

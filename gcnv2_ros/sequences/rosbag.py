@@ -50,9 +50,9 @@ class RosbagSequence(Sequence):
     the same name. Depth is what is encoded as 16UC1 (millimetres) or 32FC1 (metres). The right image is named as the
     left one with ``right`` for ``left``, ``cam1`` for ``cam0`` or the like, or lies in ``right/`` beside it.
     Calibration is the first usable ``camera_info`` beside the image; an image called ``image_rect`` or the like is
-    taken as rectified. Ground truth is an Odometry, PoseStamped, PoseWithCovarianceStamped or TransformStamped topic,
-    moved from its child frame to the camera's frame with tf; without such a topic, tf itself from the camera's frame
-    to its root.
+    taken as rectified. A pair whose calibrations are not those of rectified images gives no depth by stereo. Ground
+    truth is an Odometry, PoseStamped, PoseWithCovarianceStamped or TransformStamped topic, moved from its child frame
+    to the camera's frame with tf; without such a topic, tf itself from the camera's frame to its root.
 
     Frames go by the time in the message's header; where a driver left that at zero, by the time of recording. Images
     that were recorded out of order are sorted, of equal stamps the first counts, and a jump back of more than a second
@@ -121,8 +121,7 @@ class RosbagSequence(Sequence):
         self.camera = self._calibration(topics.image, topics.camera_info)
         if topics.right is not None:
             self.right_camera = self._calibration(topics.right, topics.right_camera_info)
-        if self.right_camera is not None and _is_rectified(self.camera) and _is_rectified(self.right_camera):
-            self.baseline = self.right_camera.baseline
+        self._take_pair()
         self._links = self._ground_truth(ground_truth, pose_frame, world_frame)
 
     def __len__(self) -> int:
@@ -355,12 +354,6 @@ def _holds_depth(bag: Bag, topic: str) -> bool:
         name = message.format.lower()
         return "compresseddepth" in name or name.startswith(("16uc1", "32fc1"))
     return message.encoding in ("16UC1", "32FC1") or (message.encoding == "mono16" and "depth" in topic)
-
-
-def _is_rectified(camera: Camera | None) -> bool:
-    if camera is None or camera.model != "none":
-        return False
-    return camera.rectification is None or bool(np.allclose(camera.rectification, np.eye(3), atol=1e-9))
 
 
 def _pair_nearest(
