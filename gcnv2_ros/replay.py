@@ -37,6 +37,8 @@ def replay_to_bag(
 ) -> dict[str, int]:
     """Extract features of every frame and write them to an MCAP bag, as the node would publish them.
 
+    The gray images are those that the node makes of the same messages; see `RosbagSequence` for those of 16 bits.
+
     Of a rosbag2 recording every message is copied as it is, but for topics of types that are not ROS's own and whose
     definition the recording does not hold; of other sequences `write_bag` makes the topics. Beside them come
     ``NODE/features`` (schema 1, with depth where there is any, and viewing rays where there is a calibration), recorded

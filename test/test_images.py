@@ -21,8 +21,7 @@ from sensor_msgs.msg import CompressedImage, Image
 from gcnv2_ros.errors import MissingDependencyError
 from gcnv2_ros.messages import color_conversion
 from gcnv2_ros.messages.color_conversion import Converter, available_converters
-from gcnv2_ros.messages.pixels import PICTURE_ENCODINGS
-from gcnv2_ros.ros.images import (
+from gcnv2_ros.messages.images import (
     ImageError,
     compressed_to_bgr,
     compressed_to_gray,
@@ -31,7 +30,8 @@ from gcnv2_ros.ros.images import (
     image_to_gray,
     image_to_labels,
 )
-from gcnv2_ros.ros.stretch import Stretch
+from gcnv2_ros.messages.pixels import PICTURE_ENCODINGS
+from gcnv2_ros.messages.stretch import Stretch
 
 WIDTH, HEIGHT = 64, 48
 

@@ -428,7 +428,8 @@ def test_a_raw_topic_is_preferred_to_its_compressed_one(tmp_path: Path) -> None:
 def test_encodings_come_out_as_gray_or_bgr(
     encoding: str, pixels: np.ndarray, expected: np.ndarray, big_endian: bool
 ) -> None:
-    decoded = decode_image(image(SECOND, pixels, encoding, big_endian=big_endian, padding=6))
+    decoded, gray = decode_image(image(SECOND, pixels, encoding, big_endian=big_endian, padding=6))
+    assert gray.shape == (6, 8)
     np.testing.assert_array_equal(decoded, expected)
     assert decoded.flags.writeable
 
@@ -437,7 +438,8 @@ def test_nv12_is_told_by_its_height_without_the_chroma_rows() -> None:
     luma = np.arange(20, 68, dtype=np.uint8).reshape(6, 8)
     stored = image(SECOND, np.vstack([luma, np.full((3, 8), 128, np.uint8)]), "nv12", padding=4)
     stored.height = 6
-    decoded = decode_image(stored).astype(float)
+    decoded, gray = decode_image(stored)
+    np.testing.assert_array_equal(gray, luma)
     # Luma 16 is black and 235 white; without chroma all three colours are equal.
     expected = np.repeat((luma[..., None] - 16.0) * 255 / 219, 3, axis=2)
     np.testing.assert_allclose(decoded, expected, atol=1.0)

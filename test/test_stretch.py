@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gcnv2_ros.ros.stretch import Stretch, StretchError, StretchOptions
+from gcnv2_ros.messages.stretch import Stretch, StretchError, StretchOptions
 
 SHAPE = (60, 80)
 

@@ -16,11 +16,7 @@ from ..errors import GCNv2Error
 from ..features import Features
 from ..masks import keep_mask, load_mask
 from ..messages.depth import depth_from_compressed, depth_from_image
-from ..messages.pixels import PICTURE_ENCODINGS
-from ..stereo import StereoError, match_stereo
-from .calibration import View, stereo_geometry
-from .camera_state import CameraState, Frame, for_camera
-from .images import (
+from ..messages.images import (
     compressed_to_bgr,
     compressed_to_gray,
     compressed_to_labels,
@@ -28,8 +24,12 @@ from .images import (
     image_to_gray,
     image_to_labels,
 )
+from ..messages.pixels import PICTURE_ENCODINGS
+from ..messages.stretch import Stretch
+from ..stereo import StereoError, match_stereo
+from .calibration import View, stereo_geometry
+from .camera_state import CameraState, Frame, for_camera
 from .parameters import FrontendOptions
-from .stretch import Stretch
 
 
 @dataclass(frozen=True, eq=False)

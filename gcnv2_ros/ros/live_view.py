@@ -14,11 +14,11 @@ from rclpy.node import Node
 from sensor_msgs.msg import Image, PointCloud2
 
 from ..geometry import GeometryError, pose_from_quaternion
+from ..messages.images import image_to_bgr
 from ..messages.pixels import ImageError
 from ..ros_names import full_node_name, full_topic_name
 from ..visualisation import RerunView
 from .features_msg import FeaturesMessageError, decode_features
-from .images import image_to_bgr
 from .qos import volatile_qos
 from .running import init_ros
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from ..camera import CameraError
 from ..errors import GCNv2Error, sentence_of
-from .images import ImageError
+from ..messages.pixels import ImageError
 from .statistics import Statistics
 
 REPEAT_SECONDS = 60.0

@@ -40,6 +40,9 @@ class Frame:
         uint8 image of the right camera, gray or BGR as `image`; None: not stereo.
     pose
         float64 (4, 4), the (left) optical frame to the world; None: unknown.
+    gray_image, right_gray_image
+        uint8 (H, W): the images in gray, where their source has that otherwise than from the colours of `image` and
+        `right`, as in a plane of YUV; None: from those.
 
     Raises
     ------
@@ -53,6 +56,8 @@ class Frame:
     depth: NDArray[np.float32] | None = None
     right: NDArray[np.uint8] | None = None
     pose: NDArray[np.float64] | None = None
+    gray_image: NDArray[np.uint8] | None = None
+    right_gray_image: NDArray[np.uint8] | None = None
 
     def __post_init__(self) -> None:
         for name in ("image", "right"):
@@ -61,6 +66,12 @@ class Frame:
                 raise SequenceError(
                     f"frame {self.index}: {name} must be uint8 gray (H, W) or BGR (H, W, 3), "
                     f"got {array.dtype} {array.shape}"
+                )
+        for name, of in (("gray_image", self.image), ("right_gray_image", self.right)):
+            gray = getattr(self, name)
+            if gray is not None and (of is None or gray.dtype != np.uint8 or gray.shape != of.shape[:2]):
+                raise SequenceError(
+                    f"frame {self.index}: {name} must be uint8 (H, W) as its image, got {gray.dtype} {gray.shape}"
                 )
         if self.depth is not None and (self.depth.dtype != np.float32 or self.depth.ndim != 2):
             raise SequenceError(
@@ -79,12 +90,14 @@ class Frame:
     @property
     def gray(self) -> NDArray[np.uint8]:
         """The image as uint8 (H, W); no copy if it is gray already."""
-        return _gray(self.image)
+        return _gray(self.image) if self.gray_image is None else self.gray_image
 
     @property
     def right_gray(self) -> NDArray[np.uint8] | None:
         """The right image as uint8 (H, W), None if there is none."""
-        return None if self.right is None else _gray(self.right)
+        if self.right is None:
+            return None
+        return _gray(self.right) if self.right_gray_image is None else self.right_gray_image
 
 
 class StereoGeometry(NamedTuple):

@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,7 @@ from .bag_file import (
     Bag,
     stamp_ns_of,
 )
-from .bag_images import decode_depth, decode_image
+from .bag_images import TopicStretch, decode_depth, decode_image
 from .bag_poses import Link, frame_name, read_links
 from .base import Frame, Sequence, SequenceError
 from .reading import PoseTable, check_size, option_to_ns
@@ -58,6 +60,10 @@ class RosbagSequence(Sequence):
     that were recorded out of order are sorted, of equal stamps the first counts, and a jump back of more than a second
     is refused, since it means that the clock was set or the recording played twice. Images without a partner near
     enough in time (depth, right) are left out. `notes` tells all that.
+
+    `Frame.gray` is the gray image that the node makes of the same message. Images of 16 bits are seen through the
+    window that the node's ``stretch: adaptive`` has once it has got all frames before; the first time that a frame is
+    read out of order, these are read too.
 
     Opening reads the bag once, to learn the stamps; then every frame is read by itself. That is slow for an MCAP
     without chunks (rosbag2's ``fastwrite``), which has to be searched each time.
@@ -118,6 +124,7 @@ class RosbagSequence(Sequence):
         self.topics = topics = _choose_topics(bag, {"image": image, **wanted})
         self._offset_ns = option_to_ns("clock_offset", clock_offset)
         self._entries = self._index(option_to_ns("longest_difference", longest_difference))
+        self._stretches = {name: TopicStretch() for name in (topics.image, topics.right) if name is not None}
         self.camera = self._calibration(topics.image, topics.camera_info)
         if topics.right is not None:
             self.right_camera = self._calibration(topics.right, topics.right_camera_info)
@@ -129,12 +136,11 @@ class RosbagSequence(Sequence):
 
     def __getitem__(self, index: int) -> Frame:
         position = self._position(index)
-        entry = self._entries[position]
-        image = self._read(self.topics.image, entry[self.topics.image], decode_image)
+        image, gray = self._picture(self.topics.image, position)
         check_size(image, self.topics.image, self.camera, self.topics.camera_info, _OTHER_CALIBRATION)
-        depth = right = None
+        depth = right = right_gray = None
         if self.topics.depth is not None:
-            depth = self._read(self.topics.depth, entry[self.topics.depth], decode_depth)
+            depth = self._decoded(self.topics.depth, position, decode_depth)
             if depth.shape != image.shape[:2]:
                 raise SequenceError(
                     f"{self.topics.depth} is {depth.shape[1]}x{depth.shape[0]} and {self.topics.image} "
@@ -142,10 +148,11 @@ class RosbagSequence(Sequence):
                     "leave it out with depth=''"
                 )
         if self.topics.right is not None:
-            right = self._read(self.topics.right, entry[self.topics.right], decode_image)
+            right, right_gray = self._picture(self.topics.right, position)
             check_size(right, self.topics.right, self.right_camera, self.topics.right_camera_info, _OTHER_CALIBRATION)
-        stamp = entry[self.topics.image][0]
-        return Frame(position, stamp, image, depth, right, self._pose(stamp + self._offset_ns))
+        stamp = self._entries[position][self.topics.image][0]
+        pose = self._pose(stamp + self._offset_ns)
+        return Frame(position, stamp, image, depth, right, pose, gray_image=gray, right_gray_image=right_gray)
 
     @property
     def bag(self) -> Bag:
@@ -176,15 +183,26 @@ class RosbagSequence(Sequence):
             pose = pose @ step
         return pose
 
-    def _read(self, topic: str, where: tuple[int, int], decode: Any) -> Any:
-        """Decode the message of a topic at (stamp, time of recording)."""
-        stamp, recorded = where
+    def _picture(self, topic: str, index: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """The picture of a frame, and its gray image."""
+        stretch = self._stretches[topic].at(index, partial(self._message, topic))
+        image, gray = self._decoded(topic, index, partial(decode_image, stretch=stretch))
+        return image, gray
+
+    def _decoded(self, topic: str, index: int, decode: Callable[[Any], Any]) -> Any:
+        message = self._message(topic, index)
+        try:
+            return decode(message)
+        except SequenceError as error:
+            stamp, _ = self._entries[index][topic]
+            raise SequenceError(f"{self._bag.path}, {topic} at {stamp / 1e9:.6f} s: {error}") from error
+
+    def _message(self, topic: str, index: int) -> Any:
+        """The message of a frame on a topic."""
+        stamp, recorded = self._entries[index][topic]
         for _, _, message in self._bag.messages([topic], recorded, recorded + 1):
             if stamp_ns_of(message, recorded) == stamp:
-                try:
-                    return decode(message)
-                except SequenceError as error:
-                    raise SequenceError(f"{self._bag.path}, {topic} at {stamp / 1e9:.6f} s: {error}") from error
+                return message
         raise SequenceError(f"{self._bag.path} no longer holds the message of {topic} at {stamp / 1e9:.6f} s")
 
     def _index(self, longest_difference: int) -> list[dict[str, tuple[int, int]]]:

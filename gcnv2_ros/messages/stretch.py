@@ -101,20 +101,17 @@ class Stretch:
         StretchError
             If the image is not uint16 or holds nothing.
         """
-        self._follow(image)
+        self.follow(image)
         return self._table[image]
 
     def apply(self, image: NDArray[np.uint16]) -> NDArray[np.uint8]:
         """An image through the window as it stands; the first image of all sets it."""
         if self._window is None:
-            self._follow(image)
+            self.follow(image)
         return self._table[image]
 
-    def reset(self) -> None:
-        """Forget the window; the next image sets it."""
-        self._window = None
-
-    def _follow(self, image: NDArray[np.uint16]) -> None:
+    def follow(self, image: NDArray[np.uint16]) -> None:
+        """Let the window follow an image, as a call does."""
         if image.dtype != np.uint16 or not image.size:
             raise StretchError(f"expected an image of 16-bit values, got {image.dtype.name} {image.shape}")
         # A regular part of the pixels is enough for percentiles, and is the same part in every image.
@@ -133,6 +130,13 @@ class Stretch:
             edges.append(edge + math.copysign(min(excess, self._options.slew * width), difference))
         if (edges[0], edges[1]) != self._window:
             self._set(_widened(edges[0], edges[1], self._options.minimum_span))
+
+    def reset(self, window: tuple[float, float] | None = None) -> None:
+        """Go on from a window that there was before; None: forget it, and the next image sets it."""
+        if window is None:
+            self._window = None
+        elif window != self._window:
+            self._set(window)
 
     def _wanted(self, sample: NDArray[np.uint16]) -> tuple[float, float]:
         """The window of these values alone."""

@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Image messages to gray and colour images, and to masks."""
+"""Image messages to gray and colour images, and to masks: of one message the node and a sequence see one gray image."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ..messages.pixels import (
+from .pixels import (
     LABEL_ENCODINGS,
     PICTURE_ENCODINGS,
     ImageError,
@@ -30,9 +30,12 @@ __all__ = [
     "compressed_to_bgr",
     "compressed_to_gray",
     "compressed_to_labels",
+    "gray_pixels",
     "image_to_bgr",
     "image_to_gray",
     "image_to_labels",
+    "picture_pixels",
+    "to_8_bit",
 ]
 
 
@@ -60,7 +63,7 @@ def image_to_gray(message: Image, stretch: Stretch | None = None) -> NDArray[np.
     MissingDependencyError
         If the encoding needs a conversion and no library for it is installed.
     """
-    return _to_8_bit(converted_pixels(message, "mono"), stretch)
+    return to_8_bit(gray_pixels(message), stretch)
 
 
 def image_to_bgr(message: Image, stretch: Stretch | None = None) -> NDArray[np.uint8]:
@@ -69,7 +72,7 @@ def image_to_bgr(message: Image, stretch: Stretch | None = None) -> NDArray[np.u
     Parameters and errors are those of `image_to_gray`. The `stretch` is applied as it stands and does not take note of
     this image, since it is the gray image of the same message that it follows.
     """
-    return _to_8_bit(converted_pixels(message, "bgr"), None if stretch is None else stretch.apply)
+    return to_8_bit(converted_pixels(message, "bgr"), None if stretch is None else stretch.apply)
 
 
 def image_to_labels(message: Image) -> NDArray:
@@ -110,13 +113,13 @@ def compressed_to_gray(message: CompressedImage, stretch: Stretch | None = None)
     ImageError
         If there are no data, the data are no image, or they end before the image does.
     """
-    return _to_8_bit(decompressed(message, cv2.IMREAD_GRAYSCALE | cv2.IMREAD_ANYDEPTH), stretch)
+    return to_8_bit(gray_pixels(message), stretch)
 
 
 def compressed_to_bgr(message: CompressedImage, stretch: Stretch | None = None) -> NDArray[np.uint8]:
     """Decode a sensor_msgs/CompressedImage to colour, uint8 (height, width, 3) BGR; as `image_to_bgr`."""
     pixels = decompressed(message, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
-    return _to_8_bit(pixels, None if stretch is None else stretch.apply)
+    return to_8_bit(pixels, None if stretch is None else stretch.apply)
 
 
 def compressed_to_labels(message: CompressedImage) -> NDArray:
@@ -138,7 +141,37 @@ def compressed_to_labels(message: CompressedImage) -> NDArray:
     return labels
 
 
-def _to_8_bit(pixels: NDArray, stretch: Callable[[NDArray[np.uint16]], NDArray[np.uint8]] | None) -> NDArray[np.uint8]:
+def gray_pixels(message: Any) -> NDArray:
+    """The gray image (H, W) of a sensor_msgs/Image or CompressedImage, uint8 or uint16 as the message has it.
+
+    Raises
+    ------
+    ImageError
+        As `image_to_gray` and `compressed_to_gray`.
+    MissingDependencyError
+        If the encoding needs a conversion and no library for it is installed.
+    """
+    if hasattr(message, "format"):
+        return decompressed(message, cv2.IMREAD_GRAYSCALE | cv2.IMREAD_ANYDEPTH)
+    return converted_pixels(message, "mono")
+
+
+def picture_pixels(message: Any) -> NDArray:
+    """The picture in a message: gray (H, W) where it has no colour, else BGR (H, W, 3); all else as `gray_pixels`."""
+    if hasattr(message, "format"):
+        return decompressed(message, cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH)
+    layout = PICTURE_ENCODINGS.get(message.encoding)
+    return converted_pixels(message, "mono" if layout is None or layout.color is None else "bgr")
+
+
+def to_8_bit(pixels: NDArray, stretch: Callable[[NDArray[np.uint16]], NDArray[np.uint8]] | None) -> NDArray[np.uint8]:
+    """Pixels as uint8, contiguous: those of 16 bits through a stretch, or, for None, times 255 / 65535.
+
+    Raises
+    ------
+    ImageError
+        If the pixels are of another type.
+    """
     if pixels.dtype == np.uint16 and stretch is not None:
         return stretch(pixels)
     if pixels.dtype not in (np.uint8, np.uint16):
