@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Depth images: their values in metres, and the depth at keypoints."""
+"""Depth images: their values in metres, the depth at keypoints, and where that puts these in space."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .errors import GCNv2Error
+from .features import Features, FeaturesError
 
 _NEIGHBOURS = [(row, column) for row in range(3) for column in range(3)]
 
@@ -106,3 +107,30 @@ def sample_depth(
     value = around[len(_NEIGHBOURS) // 2]
     spread = np.fmax.reduce(around) - np.fmin.reduce(around)
     return np.where(inside & (spread <= np.float32(edge) * value), value, np.float32(np.nan))
+
+
+def points_in_space(features: Features, rays: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Keypoints as points in the camera's optical frame.
+
+    Parameters
+    ----------
+    features
+        With `depth` where it is known.
+    rays
+        (N, 3), undistorted viewing rays with z = 1; a row that holds NaN is unknown.
+
+    Returns
+    -------
+    numpy.ndarray
+        float64 (N, 3), metres; NaN in all three where the ray is unknown, or the depth is no positive finite number.
+
+    Raises
+    ------
+    FeaturesError
+        If `rays` do not go with the features.
+    """
+    if np.shape(rays) != (len(features), 3):
+        raise FeaturesError(f"rays must be ({len(features)}, 3) to go with the features, got shape {np.shape(rays)}")
+    directions = np.asarray(rays, np.float64)
+    known = np.isfinite(directions).all(axis=1) & np.isfinite(features.depth) & (features.depth > 0)
+    return np.where(known, features.depth, np.nan)[:, None] * directions

@@ -13,6 +13,7 @@ import numpy as np
 from .extraction import Extractor
 from .features import Features
 from .frame_features import extract_frame, extract_right, is_rectified_pair
+from .messages.clouds import cloud_bytes, cloud_fields
 from .messages.features import feature_points
 from .ros_names import full_node_name
 from .sequences import Frame, RosbagSequence, Sequence, SequenceError
@@ -21,8 +22,6 @@ from .sequences.bag_writer import BagOutput, new_bag, write_bag
 
 NODE = "/gcnv2_frontend"
 """Name of the node as which features are recorded."""
-
-_POINT_FIELD_CODES = {"float32": 7, "int32": 5, "uint8": 2}
 
 
 def replay_to_bag(
@@ -147,26 +146,16 @@ class _Recorder:
 
 def _cloud(output: BagOutput, features: Features, rays: np.ndarray | None, stamp_ns: int, frame_id: str) -> Any:
     points = feature_points(features, rays)
-    fields: Any = points.dtype.fields or {}
     return output.message(
         "sensor_msgs/PointCloud2",
         header=output.header(stamp_ns, frame_id),
         height=1,
         width=len(points),
-        fields=[
-            output.message(
-                "sensor_msgs/PointField",
-                name=name,
-                offset=offset,
-                datatype=_POINT_FIELD_CODES[kind.base.name],
-                count=kind.shape[0] if kind.shape else 1,
-            )
-            for name, (kind, offset, *_) in fields.items()
-        ],
+        fields=[output.message("sensor_msgs/PointField", **vars(field)) for field in cloud_fields(points.dtype)],
         is_bigendian=False,
         point_step=points.dtype.itemsize,
         row_step=points.nbytes,
-        data=points.view(np.uint8).reshape(-1) if len(points) else np.zeros(0, np.uint8),
+        data=cloud_bytes(points),
         is_dense=rays is not None and bool(np.isfinite(rays).all()),
     )
 

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .camera import Camera
+from .depth import points_in_space
 from .errors import GCNv2Error, MissingDependencyError
 from .features import Features
 from .files import atomic_path
@@ -143,8 +144,8 @@ class RerunView:
         self._log("count/keypoints", rerun.Scalars(len(features)))
         self._log("count/matches", rerun.Scalars(len(strips)))
         if rays is not None:
-            points = np.asarray(rays, np.float64) * features.depth[:, None]
-            known = np.isfinite(points).all(axis=1)
+            points = points_in_space(features, rays)
+            known = np.isfinite(points[:, 2])
             self._log("world/camera/points", rerun.Points3D(points[known], radii=0.01, colors=colours[known]))
         return len(strips)
 

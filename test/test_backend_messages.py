@@ -21,7 +21,7 @@ from std_msgs.msg import Header
 
 from gcnv2_ros.camera import Camera
 from gcnv2_ros.errors import MissingDependencyError
-from gcnv2_ros.features import Features
+from gcnv2_ros.features import Features, FeaturesError
 from gcnv2_ros.ros.backend_outputs import BackendOutputs
 from gcnv2_ros.ros.image_messages import image_message
 from gcnv2_ros.ros.rtabmap_msg import (
@@ -154,7 +154,7 @@ def test_rtabmap_points_lie_on_the_rays_in_the_optical_frame() -> None:
     np.testing.assert_allclose(found[:2], [[0, 0, 4], [0.4, -0.2, 2]], atol=1e-6)
     assert np.isnan(found[2]).all()
     assert np.isnan(local_points(features, None)).all()
-    with pytest.raises(RtabmapMessageError, match="rays"):
+    with pytest.raises(FeaturesError, match="rays"):
         local_points(features, np.zeros((2, 3)))
 
 

@@ -14,7 +14,7 @@ from sensor_msgs.msg import PointCloud2, PointField
 from std_msgs.msg import Header
 
 from gcnv2_ros.camera import Camera
-from gcnv2_ros.features import Features
+from gcnv2_ros.features import Features, FeaturesError
 from gcnv2_ros.ros.points_msg import PointsMessageError, encode_points
 
 SIZE = (64, 48)
@@ -84,7 +84,7 @@ def test_gray_images_give_an_intensity() -> None:
 
 def test_what_does_not_go_with_the_features_is_refused() -> None:
     features = features_with(np.array([[20.0, 10.0]]), np.array([2.0]))
-    with pytest.raises(PointsMessageError, match=r"\(1, 3\)"):
+    with pytest.raises(FeaturesError, match=r"\(1, 3\)"):
         encode_points(features, np.zeros((2, 3)), Header())
     for image in (np.zeros((64, 48), np.uint8), np.zeros((48, 64), np.uint16), np.zeros((48, 64, 4), np.uint8)):
         with pytest.raises(PointsMessageError, match=r"\(48, 64\)"):

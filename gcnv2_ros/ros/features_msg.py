@@ -8,7 +8,6 @@ append fields.
 
 from __future__ import annotations
 
-import array
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -19,6 +18,7 @@ from sensor_msgs.msg import PointCloud2, PointField
 from std_msgs.msg import Header
 
 from ..features import DESCRIPTOR_BYTES, Features, FeaturesError, Metric
+from ..messages.clouds import POINT_FIELD_TYPES, cloud_fields
 from ..messages.features import (
     DESCRIPTOR_FIELD,
     OPTIONAL_ARRAYS,
@@ -29,6 +29,7 @@ from ..messages.features import (
     feature_points,
     point_dtype,
 )
+from .cloud_msg import cloud_message
 
 __all__ = [
     "DESCRIPTOR_FIELD",
@@ -45,18 +46,7 @@ __all__ = [
 
 _DESCRIPTOR_MEANING = "binary descriptor, compared by Hamming distance, or float descriptor, compared by L2 distance"
 
-_POINT_FIELD_TYPES: dict[int, np.dtype] = {
-    PointField.INT8: np.dtype(np.int8),
-    PointField.UINT8: np.dtype(np.uint8),
-    PointField.INT16: np.dtype(np.int16),
-    PointField.UINT16: np.dtype(np.uint16),
-    PointField.INT32: np.dtype(np.int32),
-    PointField.UINT32: np.dtype(np.uint32),
-    PointField.FLOAT32: np.dtype(np.float32),
-    PointField.FLOAT64: np.dtype(np.float64),
-}
-_POINT_FIELD_CODES = {dtype: code for code, dtype in _POINT_FIELD_TYPES.items()}
-_POINT_FIELD_NAMES = {code: dtype.name.upper() for code, dtype in _POINT_FIELD_TYPES.items()}
+_POINT_FIELD_NAMES = {code: dtype.name.upper() for code, dtype in POINT_FIELD_TYPES.items()}
 
 ByteOrder = Literal["<", ">"]
 
@@ -110,7 +100,7 @@ def describe_schema(metric: Metric = "hamming", width: int = DESCRIPTOR_BYTES) -
                 "count": field.count,
                 "meaning": meanings[field.name],
             }
-            for field in _point_fields(dtype)
+            for field in cloud_fields(dtype)
         ],
     }
 
@@ -133,22 +123,7 @@ def encode_features(features: Features, header: Header, rays: NDArray[np.floatin
         If `rays` does not go with the features.
     """
     points = feature_points(features, rays)
-    count, dtype = len(points), points.dtype
-    # rclpy takes an array of bytes as it is, whereas it walks over every element of bytes or ndarrays.
-    data = array.array("B")
-    data.frombytes(points.view(np.uint8).data if count else b"")
-    message = PointCloud2(
-        header=header,
-        height=1,
-        width=count,
-        fields=_point_fields(dtype),
-        is_bigendian=False,
-        point_step=dtype.itemsize,
-        row_step=dtype.itemsize * count,
-        is_dense=rays is not None and bool(np.isfinite(rays).all()),
-    )
-    message.data = data
-    return message
+    return cloud_message(points, header, is_dense=rays is not None and bool(np.isfinite(rays).all()))
 
 
 def decode_features(message: PointCloud2, *, image_size: tuple[int, int] = (0, 0)) -> ReceivedFeatures:
@@ -202,19 +177,6 @@ def decode_features(message: PointCloud2, *, image_size: tuple[int, int] = (0, 0
     return ReceivedFeatures(features, rays, scalar("octave", 0), message.header)
 
 
-def _point_fields(dtype: np.dtype) -> list[PointField]:
-    fields: Any = dtype.fields or {}
-    return [
-        PointField(
-            name=name,
-            offset=offset,
-            datatype=_POINT_FIELD_CODES[field.base.newbyteorder("=")],
-            count=field.shape[0] if field.shape else 1,
-        )
-        for name, (field, offset, *_) in fields.items()
-    ]
-
-
 def _structured_points(message: PointCloud2) -> NDArray:
     """The message's points as a structured array (N,) of the fields that the schema knows."""
     order: ByteOrder = ">" if message.is_bigendian else "<"
@@ -259,7 +221,7 @@ def _checked_format(
     field: PointField, order: ByteOrder, point_step: int
 ) -> tuple[np.dtype, tuple[int, ...]] | np.dtype:
     """The NumPy format of one field in the byte order `order`."""
-    base = _POINT_FIELD_TYPES.get(field.datatype)
+    base = POINT_FIELD_TYPES.get(field.datatype)
     if base is None:
         raise FeaturesMessageError(f"the field {field.name!r} has the unknown datatype {field.datatype}")
     if field.name == DESCRIPTOR_FIELD:

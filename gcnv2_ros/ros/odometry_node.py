@@ -7,30 +7,30 @@ the queue: while one frame is worked on, the middleware keeps the newest that ca
 
 from __future__ import annotations
 
-import array
 import math
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
-from builtin_interfaces.msg import Time
 from geometry_msgs.msg import Point, PoseStamped, Quaternion, TransformStamped, Twist, Vector3
 from nav_msgs.msg import Odometry as OdometryMessage
 from nav_msgs.msg import Path as PathMessage
 from numpy.typing import NDArray
 from rclpy.node import Node
-from sensor_msgs.msg import PointCloud2, PointField
+from sensor_msgs.msg import PointCloud2
 from std_msgs.msg import Header
 
 from ..camera import Camera
 from ..errors import GCNv2Error
 from ..features import DESCRIPTOR_BYTES
 from ..geometry import transform_points
+from ..messages.clouds import float_points
 from ..odometry import Odometry, OdometryOptions, TrackResult
 from ..odometry.recognition import DESCRIPTORS_WITH_WORDS
 from ..vocabulary import Vocabulary, load_vocabulary, shipped_vocabularies
 from ..vocabulary.storage import DEFAULT_SOURCE
+from .cloud_msg import cloud_message
 from .declaration import declare_parameters
 from .features_msg import ReceivedFeatures, decode_features
 from .odometry_parameters import ODOMETRY_PARAMETERS
@@ -207,8 +207,8 @@ class OdometryNode(Node):
             if self._paths.get_subscription_count():
                 self._paths.publish(PathMessage(header=stamped, poses=self._path))
         if result.keyframe and self._points.get_subscription_count():
-            points = transform_points(_BODY_FROM_OPTICAL, odometry.points)
-            self._points.publish(_cloud(points, header.stamp, self._odom_frame))
+            x, y, z = transform_points(_BODY_FROM_OPTICAL, odometry.points).T
+            self._points.publish(cloud_message(float_points(x=x, y=y, z=z), stamped, is_dense=True))
 
 
 def _position(pose: NDArray[np.float64]) -> Point:
@@ -231,27 +231,6 @@ def _twist(motion: NDArray[np.float64], seconds: float) -> Twist:
         linear=Vector3(x=linear[0], y=linear[1], z=linear[2]),
         angular=Vector3(x=angular[0], y=angular[1], z=angular[2]),
     )
-
-
-def _cloud(points: NDArray[np.float64], stamp: Time, frame_id: str) -> PointCloud2:
-    """Points (N, 3) as a PointCloud2 of x, y, z, float32."""
-    data = array.array("B")
-    data.frombytes(points.astype("<f4").tobytes())
-    message = PointCloud2(
-        header=Header(stamp=stamp, frame_id=frame_id),
-        height=1,
-        width=len(points),
-        fields=[
-            PointField(name=name, offset=4 * index, datatype=PointField.FLOAT32, count=1)
-            for index, name in enumerate("xyz")
-        ],
-        is_bigendian=False,
-        point_step=12,
-        row_step=12 * len(points),
-        is_dense=True,
-    )
-    message.data = data
-    return message
 
 
 def main(args: list[str] | None = None) -> int:

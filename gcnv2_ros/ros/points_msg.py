@@ -7,19 +7,20 @@ and rgb (a colour image's) or intensity (a gray one's).
 
 from __future__ import annotations
 
-import array
-
 import numpy as np
 from numpy.typing import NDArray
-from sensor_msgs.msg import PointCloud2, PointField
+from sensor_msgs.msg import PointCloud2
 from std_msgs.msg import Header
 
+from ..depth import points_in_space
 from ..errors import GCNv2Error
 from ..features import Features
+from ..messages.clouds import float_points
+from .cloud_msg import cloud_message
 
 
 class PointsMessageError(GCNv2Error):
-    """Rays or an image that do not go with the features."""
+    """An image that does not go with the features."""
 
 
 def encode_points(
@@ -50,44 +51,19 @@ def encode_points(
 
     Raises
     ------
+    FeaturesError
+        If `rays` does not go with the features.
     PointsMessageError
-        If `rays` or `image` does not go with the features.
+        If `image` does not.
     """
-    if np.shape(rays) != (len(features), 3):
-        raise PointsMessageError(
-            f"rays must be ({len(features)}, 3) to go with the features, got shape {np.shape(rays)}"
-        )
-    points = rays * features.depth[:, None].astype(np.float64)
-    known = np.isfinite(points).all(axis=1) & (features.depth > 0)
-    names = ["x", "y", "z", "response"]
-    columns = [*points[known].T, features.response[known]]
-    if image is not None:
-        name, values = _appearance(image, features, known)
-        names.append(name)
-        columns.append(values)
-    cloud = np.stack([np.asarray(column, "<f4") for column in columns], axis=1)
-    step = cloud.dtype.itemsize * len(names)
-    # rclpy takes an array of bytes as it is, whereas it walks over every element of bytes or ndarrays.
-    data = array.array("B")
-    data.frombytes(cloud.tobytes())
-    message = PointCloud2(
-        header=header,
-        height=1,
-        width=len(cloud),
-        fields=[
-            PointField(name=name, offset=4 * index, datatype=PointField.FLOAT32, count=1)
-            for index, name in enumerate(names)
-        ],
-        is_bigendian=False,
-        point_step=step,
-        row_step=step * len(cloud),
-        is_dense=True,
-    )
-    message.data = data
-    return message
+    points = points_in_space(features, rays)
+    known = np.isfinite(points[:, 2])
+    x, y, z = points[known].T
+    shown = {} if image is None else _appearance(image, features, known)
+    return cloud_message(float_points(x=x, y=y, z=z, response=features.response[known], **shown), header, is_dense=True)
 
 
-def _appearance(image: NDArray[np.uint8], features: Features, known: NDArray[np.bool_]) -> tuple[str, NDArray]:
+def _appearance(image: NDArray[np.uint8], features: Features, known: NDArray[np.bool_]) -> dict[str, NDArray]:
     """Name and values of the field that shows what the image has at the nearest pixel of each point."""
     width, height = features.image_size
     if image.dtype != np.uint8 or image.shape not in ((height, width), (height, width, 3)):
@@ -98,6 +74,6 @@ def _appearance(image: NDArray[np.uint8], features: Features, known: NDArray[np.
     columns, rows = np.clip(np.rint(features.uv[known]), 0, (width - 1, height - 1)).astype(int).T
     values = image[rows, columns]
     if image.ndim == 2:
-        return "intensity", values
+        return {"intensity": values}
     blue, green, red = values.astype("<u4").T
-    return "rgb", np.ascontiguousarray(red << 16 | green << 8 | blue, "<u4").view("<f4")
+    return {"rgb": np.ascontiguousarray(red << 16 | green << 8 | blue, "<u4").view("<f4")}

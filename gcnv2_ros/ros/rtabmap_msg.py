@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..depth import points_in_space
 from ..errors import GCNv2Error, MissingDependencyError
 from ..features import Features
 
@@ -24,7 +25,7 @@ _CV_TYPES = {np.dtype(np.uint8): 0, np.dtype(np.float32): 5}
 
 
 class RtabmapMessageError(GCNv2Error):
-    """Features that no message for RTAB-Map can be made of."""
+    """Descriptors that no message for RTAB-Map can be made of."""
 
 
 def compress_matrix(matrix: NDArray[np.uint8] | NDArray[np.float32]) -> bytes:
@@ -62,16 +63,12 @@ def local_points(features: Features, rays: NDArray[np.floating] | None) -> NDArr
 
     Raises
     ------
-    RtabmapMessageError
+    FeaturesError
         If `rays` do not go with the features.
     """
     if rays is None:
         return np.full((len(features), 3), np.nan, np.float32)
-    if np.shape(rays) != (len(features), 3):
-        raise RtabmapMessageError(
-            f"rays must be ({len(features)}, 3) to go with the features, got shape {np.shape(rays)}"
-        )
-    return np.asarray(np.asarray(rays) * features.depth[:, None], np.float32)
+    return points_in_space(features, rays).astype(np.float32)
 
 
 def fill_local_features(
@@ -90,7 +87,7 @@ def fill_local_features(
 
     Raises
     ------
-    RtabmapMessageError
+    FeaturesError
         If `rays` do not go with the features.
     """
     values = zip(
@@ -130,7 +127,7 @@ def rgbd_image(
     ------
     MissingDependencyError
         Without rtabmap_msgs.
-    RtabmapMessageError
+    FeaturesError
         If `rays` do not go with the features.
     """
     messages = require_rtabmap_msgs()
