@@ -44,6 +44,25 @@ def pose_from_quaternion(translation: ArrayLike, quaternion: ArrayLike) -> NDArr
     return pose
 
 
+def quaternion_of(rotation: NDArray[np.float64]) -> tuple[float, float, float, float]:
+    """The quaternion, w not negative, of a rotation (3, 3).
+
+    It is an eigenvector (Bar-Itzhack, "New Method for Extracting the Quaternion from a Rotation Matrix", JGCD 2000),
+    and so that of the nearest rotation where the matrix is one but for rounding.
+    """
+    (a, b, c), (d, e, f), (g, h, i) = rotation
+    symmetric = np.array(
+        [
+            [a - e - i, b + d, c + g, h - f],
+            [b + d, e - a - i, f + h, c - g],
+            [c + g, f + h, i - a - e, d - b],
+            [h - f, c - g, d - b, a + e + i],
+        ]
+    )
+    x, y, z, w = np.linalg.eigh(symmetric)[1][:, -1].tolist()
+    return (x, y, z, w) if w >= 0 else (-x, -y, -z, -w)
+
+
 def interpolate_pose(
     stamps: NDArray[np.int64],
     translations: NDArray[np.float64],

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Names of ROS nodes and topics, checked without a ROS installation."""
+"""Names of ROS nodes, topics and coordinate frames, without a ROS installation."""
 
 from __future__ import annotations
 
@@ -13,6 +13,11 @@ _TOKENS = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(/[A-Za-z_][A-Za-z0-9_]*)*")
 
 class RosNameError(GCNv2Error):
     """A name that no node, namespace or topic can have."""
+
+
+def frame_name(frame: str) -> str:
+    """A coordinate frame's name without the slash that ROS 1 once put before it."""
+    return frame.removeprefix("/")
 
 
 def full_namespace(namespace: str) -> str:

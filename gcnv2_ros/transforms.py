@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 
 from .errors import GCNv2Error
 from .geometry import interpolate_pose, pose_from_quaternion
+from .ros_names import frame_name
+from .stamps import NANOSECONDS, nanoseconds_of
 
-_NANOSECONDS = 1_000_000_000
 # Publishers of one frame get out of step by less; more means that time has jumped back.
-_JUMP = _NANOSECONDS
+_JUMP = NANOSECONDS
 
 
 class TransformError(GCNv2Error):
@@ -52,7 +53,7 @@ class RotationBuffer:
 
     def __init__(self, *, history: float = 10.0, longest_gap: float = 1.0, longest_hold: float = 0.2) -> None:
         self._history, self._longest_gap, self._longest_hold = (
-            round(seconds * _NANOSECONDS) for seconds in (history, longest_gap, longest_hold)
+            round(seconds * NANOSECONDS) for seconds in (history, longest_gap, longest_hold)
         )
         self._links: dict[str, _Link] = {}
         self._lock = threading.Lock()
@@ -68,14 +69,14 @@ class RotationBuffer:
         fixed
             Whether it holds at all times, as those of ``/tf_static`` do.
         """
-        child, parent = _name(transform.child_frame_id), _name(transform.header.frame_id)
+        child, parent = frame_name(transform.child_frame_id), frame_name(transform.header.frame_id)
         rotation = transform.transform.rotation
         quaternion = np.array([rotation.x, rotation.y, rotation.z, rotation.w], np.float64)
         length = float(np.linalg.norm(quaternion))
         if not np.isfinite(length) or length < 1e-6 or child == parent:
             return
         quaternion /= length
-        stamp = 0 if fixed else _stamp_ns(transform.header.stamp)
+        stamp = 0 if fixed else nanoseconds_of(transform.header.stamp)
         with self._lock:
             link = self._links.get(child)
             if link is None or (link.parent, link.fixed) != (parent, fixed):
@@ -105,7 +106,7 @@ class RotationBuffer:
         TransformError
             If the transforms do not connect the two frames, or there are none for that time; the sentence says which.
         """
-        target, source = _name(target), _name(source)
+        target, source = frame_name(target), frame_name(source)
         with self._lock:
             up, down = self._path(source), self._path(target)
             common = next((frame for frame in up if frame in down), None)
@@ -154,15 +155,5 @@ class RotationBuffer:
         return pose[:3, :3]
 
 
-def _name(frame: str) -> str:
-    """A frame's name without the slash that ROS 1 once put before it."""
-    return frame.removeprefix("/")
-
-
-def _stamp_ns(stamp: Any) -> int:
-    nanoseconds: int = stamp.sec * _NANOSECONDS + stamp.nanosec
-    return nanoseconds
-
-
 def _seconds(stamp_ns: int) -> str:
-    return f"{stamp_ns / _NANOSECONDS:.3f} s"
+    return f"{stamp_ns / NANOSECONDS:.3f} s"

@@ -19,13 +19,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .errors import GCNv2Error
+from .stamps import NANOSECONDS
 
 STANDARD_GRAVITY = 9.80665
 SMALLEST_TILT = 15.0
 """Degrees between the optical axis and the vertical below which there is no telling roll from yaw. An error of the
 gravity's direction comes out larger by 1 / sin(15 degrees), nearly four times, at this limit."""
-
-_NANOSECONDS = 1e-9
 
 
 class UprightError(GCNv2Error):
@@ -116,8 +115,8 @@ class GravityFilter:
                 raise UprightError(f"{name} must be a positive number of seconds, got {value}")
         self._time_constant = time_constant
         self._time_constant_without_gyroscope = time_constant_without_gyroscope
-        self._history_ns = round(history / _NANOSECONDS)
-        self._longest_gap_ns = round(longest_gap / _NANOSECONDS)
+        self._history_ns = round(history * NANOSECONDS)
+        self._longest_gap_ns = round(longest_gap * NANOSECONDS)
         self._states: deque[_State] = deque()
         self._lock = threading.Lock()
 
@@ -154,7 +153,7 @@ class GravityFilter:
             latest = self._states[-1]
             if stamp_ns <= latest.stamp_ns:
                 return
-            seconds = (stamp_ns - latest.stamp_ns) * _NANOSECONDS
+            seconds = (stamp_ns - latest.stamp_ns) / NANOSECONDS
             constant = self._time_constant_without_gyroscope
             gravity = latest.gravity
             if rate is not None:
@@ -190,7 +189,7 @@ class GravityFilter:
                     return None
                 if latest.angular_velocity is None:
                     return latest.gravity.copy()
-                return _carried(latest.gravity, latest.angular_velocity, ahead * _NANOSECONDS)
+                return _carried(latest.gravity, latest.angular_velocity, ahead / NANOSECONDS)
             # Images are recent, so the search goes back from the latest.
             after = latest
             for state in reversed(self._states):

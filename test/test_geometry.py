@@ -17,6 +17,7 @@ from gcnv2_ros.geometry import (
     interpolate_pose,
     invert_pose,
     pose_from_quaternion,
+    quaternion_of,
     transform_points,
     warp_homography,
 )
@@ -41,6 +42,16 @@ def test_a_quaternion_of_any_length_gives_a_rotation(q: np.ndarray, scale: float
     assert np.linalg.det(pose[:3, :3]) == pytest.approx(1)
     np.testing.assert_allclose(pose, pose_from_quaternion([1.0, 2.0, 3.0], -q), atol=1e-12)
     np.testing.assert_allclose(invert_pose(pose) @ pose, np.eye(4), atol=1e-12)
+
+
+@settings(deadline=None)
+@given(q=quaternions | st.sampled_from([np.eye(4)[axis] for axis in range(4)]))
+def test_a_rotation_gives_back_its_quaternion(q: np.ndarray) -> None:
+    x, y, z, w = found = quaternion_of(pose_from_quaternion(np.zeros(3), q)[:3, :3])
+    assert w >= 0
+    assert x * x + y * y + z * z + w * w == pytest.approx(1)
+    # Of the two quaternions of a rotation.
+    assert abs(np.dot(found, q)) == pytest.approx(np.linalg.norm(q))
 
 
 def test_a_quaternion_turns_about_its_axis() -> None:

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What image messages hold, from rclpy or from a bag reader: no ROS is needed to read them."""
+"""What messages with images and clouds of points hold, from rclpy or from a bag reader: no ROS is needed for it."""

@@ -18,6 +18,7 @@ from std_msgs.msg import String
 
 from ..features import Features
 from ..sequences import Frame, Sequence
+from ..stamps import nanoseconds_of
 from .features_msg import decode_features
 from .node_process import NodeProcess, NodeProcessError, running_node
 from .player import Player
@@ -126,8 +127,7 @@ def _play(
 
         def on_features(message: PointCloud2) -> None:
             now = time.monotonic()
-            stamp = message.header.stamp.sec * 1_000_000_000 + message.header.stamp.nanosec
-            index = index_of[stamp]
+            index = index_of[nanoseconds_of(message.header.stamp)]
             features[index] = decode_features(message, image_size=_size(sequence[0])).features
             latency[index] = now - sent[index]
 

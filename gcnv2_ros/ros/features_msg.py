@@ -29,6 +29,7 @@ from ..messages.features import (
     feature_points,
     point_dtype,
 )
+from ..stamps import nanoseconds_of
 from .cloud_msg import cloud_message
 
 __all__ = [
@@ -81,7 +82,7 @@ class ReceivedFeatures:
     @property
     def stamp_ns(self) -> int:
         """The image's time stamp in nanoseconds."""
-        return self.header.stamp.sec * 1_000_000_000 + self.header.stamp.nanosec
+        return nanoseconds_of(self.header.stamp)
 
 
 def describe_schema(metric: Metric = "hamming", width: int = DESCRIPTOR_BYTES) -> dict[str, Any]:

@@ -12,11 +12,13 @@ from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
 
 from ..camera import Camera
+from ..stamps import seconds_and_nanoseconds
 
 
 def stamp_message(stamp_ns: int) -> Time:
     """A time in nanoseconds as a message."""
-    return Time(sec=stamp_ns // 1_000_000_000, nanosec=stamp_ns % 1_000_000_000)
+    sec, nanosec = seconds_and_nanoseconds(stamp_ns)
+    return Time(sec=sec, nanosec=nanosec)
 
 
 def image_message(image: NDArray[np.uint8] | NDArray[np.float32], header: Header) -> Image:

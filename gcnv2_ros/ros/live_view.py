@@ -17,6 +17,7 @@ from ..geometry import GeometryError, pose_from_quaternion
 from ..messages.images import image_to_bgr
 from ..messages.pixels import ImageError
 from ..ros_names import full_node_name, full_topic_name
+from ..stamps import nanoseconds_of
 from ..visualisation import RerunView
 from .features_msg import FeaturesMessageError, decode_features
 from .qos import volatile_qos
@@ -82,8 +83,7 @@ class LiveView(Node):
         self._view.show_pose(pose)
 
     def _at(self, message: Image | PointCloud2 | Odometry) -> None:
-        stamp = message.header.stamp
-        self._view.set_time(stamp.sec * 1_000_000_000 + stamp.nanosec)
+        self._view.set_time(nanoseconds_of(message.header.stamp))
 
 
 def run_live(*, node: str, image: str, odometry: str, out: Path | None = None, seconds: float | None = None) -> int:

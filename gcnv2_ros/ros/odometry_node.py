@@ -7,7 +7,6 @@ the queue: while one frame is worked on, the middleware keeps the newest that ca
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,7 @@ from std_msgs.msg import Header
 from ..camera import Camera
 from ..errors import GCNv2Error
 from ..features import DESCRIPTOR_BYTES
-from ..geometry import transform_points
+from ..geometry import quaternion_of, transform_points
 from ..messages.clouds import float_points
 from ..odometry import Odometry, OdometryOptions, TrackResult
 from ..odometry.recognition import DESCRIPTORS_WITH_WORDS
@@ -216,11 +215,8 @@ def _position(pose: NDArray[np.float64]) -> Point:
 
 
 def _orientation(pose: NDArray[np.float64]) -> Quaternion:
-    turn = cv2.Rodrigues(pose[:3, :3])[0].ravel()
-    angle = float(np.linalg.norm(turn))
-    # sin(angle / 2) / angle, which is one half where there is no turn.
-    x, y, z = (turn * 0.5 * np.sinc(angle / (2 * math.pi))).tolist()
-    return Quaternion(x=x, y=y, z=z, w=math.cos(angle / 2))
+    x, y, z, w = quaternion_of(pose[:3, :3])
+    return Quaternion(x=x, y=y, z=z, w=w)
 
 
 def _twist(motion: NDArray[np.float64], seconds: float) -> Twist:

@@ -18,6 +18,7 @@ from functools import cache
 from typing import Any
 
 from ..errors import GCNv2Error
+from ..stamps import nanoseconds_of
 
 JUMP_NS = 1_000_000_000
 """A stamp that lies so much before the newest one of its input is that of a clock that has jumped back."""
@@ -265,5 +266,4 @@ def message_filters_installed() -> bool:
 
 def stamp_ns(message: Any) -> int:
     """The time stamp of a message's header in nanoseconds."""
-    stamp = message.header.stamp
-    return int(stamp.sec) * 1_000_000_000 + int(stamp.nanosec)
+    return nanoseconds_of(message.header.stamp)

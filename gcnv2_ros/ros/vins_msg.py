@@ -18,6 +18,7 @@ from std_msgs.msg import Header
 
 from ..errors import GCNv2Error
 from ..features import Features
+from ..stamps import nanoseconds_of
 
 CHANNELS: tuple[str, ...] = ("id", "camera", "u", "v", "velocity_x", "velocity_y", "spare_0", "spare_1", "spare_2")
 """The channels in their order: number of the track, number of the camera, pixels, velocity of the ray in 1/s, zeros."""
@@ -99,8 +100,7 @@ def encode_vins(
     if max_points is not None and lengths is None:
         raise VinsMessageError("to take the longest tracks (max_points), their lengths must be given")
     usable = np.flatnonzero((features.track_id >= 0) & np.isfinite(rays).all(axis=1))
-    stamp_ns = header.stamp.sec * 1_000_000_000 + header.stamp.nanosec
-    current = TrackedRays(stamp_ns, features.track_id[usable], np.asarray(rays, np.float32)[usable])
+    current = TrackedRays(nanoseconds_of(header.stamp), features.track_id[usable], np.asarray(rays, np.float32)[usable])
     velocity = _velocity(current, previous)
     chosen = np.arange(len(usable))
     if max_points is not None and lengths is not None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import MissingDependencyError
+from ..stamps import nanoseconds_of
 from .base import SequenceError
 
 RAW_IMAGE, COMPRESSED_IMAGE = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
@@ -172,7 +173,7 @@ class Bag:
 
 def stamp_ns_of(message: Any, recorded: int) -> int:
     """Nanoseconds in the header; the time of recording where the driver left it at zero."""
-    return message.header.stamp.sec * 1_000_000_000 + message.header.stamp.nanosec or recorded
+    return nanoseconds_of(message.header.stamp) or recorded
 
 
 def reason_of(error: Exception) -> str:

@@ -10,17 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..geometry import pose_from_quaternion
+from ..ros_names import frame_name
 from .bag_file import POSE_TYPES, TF_TYPES, Bag, stamp_ns_of
 from .base import SequenceError
 from .reading import PoseTable
 
 Link = PoseTable | NDArray[np.float64]
 """From a frame to its parent: over time, or fixed, float64 (4, 4)."""
-
-
-def frame_name(name: str) -> str:
-    """A frame's name without the slash that ROS 1 once put before it."""
-    return name.removeprefix("/")
 
 
 def read_links(bag: Bag, topic: str, camera: str, pose_frame: str | None, world: str | None) -> list[Link]:

@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from ..camera import Camera
 from ..errors import MissingDependencyError
 from ..files import refuse_existing
+from ..geometry import quaternion_of
+from ..stamps import seconds_and_nanoseconds
 from .base import Frame, Sequence, SequenceError
 
 BagFormat = Literal["mcap", "sqlite3", "ros1"]
@@ -186,7 +188,8 @@ class BagOutput:
         return self._store.types[f"{package}/msg/{name}"](**fields)
 
     def header(self, stamp_ns: int, frame_id: str) -> Any:
-        stamp = self.message("builtin_interfaces/Time", sec=stamp_ns // 10**9, nanosec=stamp_ns % 10**9)
+        sec, nanosec = seconds_and_nanoseconds(stamp_ns)
+        stamp = self.message("builtin_interfaces/Time", sec=sec, nanosec=nanosec)
         return self.message("std_msgs/Header", stamp=stamp, frame_id=frame_id)
 
     def write(self, topic: str, stamp_ns: int, message: Any) -> None:
@@ -273,7 +276,7 @@ def _camera_info(output: BagOutput, stamp: int, frame_id: str, camera: Camera) -
 def _write_pose(output: BagOutput, stamp: int, frame_id: str, pose: NDArray[np.float64], tf: bool) -> None:
     """The camera in the world as Odometry with a twist of zero, which is not known, and as tf."""
     x, y, z = (float(number) for number in pose[:3, 3])
-    qx, qy, qz, qw = _quaternion(pose[:3, :3])
+    qx, qy, qz, qw = quaternion_of(pose[:3, :3])
     rotation = output.message("geometry_msgs/Quaternion", x=qx, y=qy, z=qz, w=qw)
     zero = output.message("geometry_msgs/Vector3", x=0.0, y=0.0, z=0.0)
     odometry = output.message(
@@ -308,18 +311,3 @@ def _write_pose(output: BagOutput, stamp: int, frame_id: str, pose: NDArray[np.f
             ),
         )
         output.write("/tf", stamp, output.message("tf2_msgs/TFMessage", transforms=[transform]))
-
-
-def _quaternion(rotation: NDArray[np.float64]) -> tuple[float, float, float, float]:
-    """x y z w of a rotation matrix: the eigenvector of Bar-Itzhack's matrix (JGCD 2000), with w >= 0."""
-    (a, b, c), (d, e, f), (g, h, i) = rotation
-    symmetric = np.array(
-        [
-            [a - e - i, b + d, c + g, h - f],
-            [b + d, e - a - i, f + h, c - g],
-            [c + g, f + h, i - a - e, d - b],
-            [h - f, c - g, d - b, a + e + i],
-        ]
-    )
-    x, y, z, w = np.linalg.eigh(symmetric)[1][:, -1].tolist()
-    return (x, y, z, w) if w >= 0 else (-x, -y, -z, -w)

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..camera import Camera, CameraError
+from ..ros_names import frame_name
 from .bag_file import (
     CAMERA_INFO,
     COMPRESSED_IMAGE,
@@ -24,7 +25,7 @@ from .bag_file import (
     stamp_ns_of,
 )
 from .bag_images import TopicStretch, decode_depth, decode_image
-from .bag_poses import Link, frame_name, read_links
+from .bag_poses import Link, read_links
 from .base import Frame, Sequence, SequenceError
 from .reading import PoseTable, check_size, option_to_ns
 
