@@ -18,9 +18,10 @@ from .errors import GCNv2Error
 from .geometry import interpolate_pose, pose_from_quaternion
 from .ros_names import frame_name
 from .stamps import NANOSECONDS, nanoseconds_of
+from .succession import Step, Succession
 
-# Publishers of one frame get out of step by less; more means that time has jumped back.
-_JUMP = NANOSECONDS
+# Publishers of one frame get out of step by less.
+_LATE = NANOSECONDS
 
 
 class TransformError(GCNv2Error):
@@ -33,6 +34,7 @@ class _Link:
 
     parent: str
     fixed: bool
+    succession: Succession
     stamps: list[int] = field(default_factory=list)
     quaternions: list[NDArray[np.float64]] = field(default_factory=list)
 
@@ -43,8 +45,9 @@ class RotationBuffer:
     Parameters
     ----------
     history
-        Seconds of transforms that are kept. One that is more than a second older than the latest of its frame means
-        that time has jumped back, as when a recording is played again: what was known of the frame is forgotten.
+        Seconds of transforms that are kept. A single one that is further ahead of the latest of its frame, or more
+        than a second older, is left out. If the next one goes on from it, time has jumped: what is older than the
+        history goes, and after a jump back, as when a recording is played again, all that was known of the frame.
     longest_gap
         Seconds between two transforms of a frame over which is interpolated.
     longest_hold
@@ -80,10 +83,16 @@ class RotationBuffer:
         with self._lock:
             link = self._links.get(child)
             if link is None or (link.parent, link.fixed) != (parent, fixed):
-                link = self._links[child] = _Link(parent, fixed)
-            if link.stamps and link.stamps[-1] - stamp > _JUMP:
+                succession = Succession(late_ns=_LATE, gap_ns=self._history)
+                link = self._links[child] = _Link(parent, fixed, succession)
+            verdict = link.succession.judge(stamp)
+            if verdict.step is Step.IS_OFF:
+                return
+            if verdict.step is Step.GOES_BACK:
                 link.stamps.clear()
                 link.quaternions.clear()
+            if verdict.counts:
+                link.succession.advance(stamp)
             at = bisect_left(link.stamps, stamp)
             if at < len(link.stamps) and link.stamps[at] == stamp:
                 link.quaternions[at] = quaternion

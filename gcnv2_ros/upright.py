@@ -20,6 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from .errors import GCNv2Error
 from .stamps import NANOSECONDS
+from .succession import Succession
 
 STANDARD_GRAVITY = 9.80665
 SMALLEST_TILT = 15.0
@@ -76,8 +77,8 @@ class GravityFilter:
     IV, without the bias: a constant gyroscope bias b leaves an error of about ``b * time_constant``.
 
     Measurements may come from one thread while another asks. Measurements that are not finite, or that are not later
-    than the latest one, are left out; a step back or a gap of more than `longest_gap` starts anew, as a recording that
-    is played again does.
+    than the latest one, are left out, and so is a single one that is off by more than `longest_gap`. If the next one
+    goes on from that one, time has jumped, as where a recording is played again, and the filter starts anew.
 
     Parameters
     ----------
@@ -117,6 +118,7 @@ class GravityFilter:
         self._time_constant_without_gyroscope = time_constant_without_gyroscope
         self._history_ns = round(history * NANOSECONDS)
         self._longest_gap_ns = round(longest_gap * NANOSECONDS)
+        self._succession = Succession(late_ns=self._longest_gap_ns, gap_ns=self._longest_gap_ns)
         self._states: deque[_State] = deque()
         self._lock = threading.Lock()
 
@@ -145,14 +147,15 @@ class GravityFilter:
             return
         measured = -acceleration / strength
         with self._lock:
-            if self._states and abs(stamp_ns - self._states[-1].stamp_ns) > self._longest_gap_ns:
+            if not self._succession.judge(stamp_ns).counts:
+                return
+            self._succession.advance(stamp_ns)
+            if self._states and not 0 < stamp_ns - self._states[-1].stamp_ns <= self._longest_gap_ns:
                 self._states.clear()
             if not self._states:
                 self._states.append(_State(stamp_ns, measured, rate))
                 return
             latest = self._states[-1]
-            if stamp_ns <= latest.stamp_ns:
-                return
             seconds = (stamp_ns - latest.stamp_ns) / NANOSECONDS
             constant = self._time_constant_without_gyroscope
             gravity = latest.gravity

@@ -118,7 +118,9 @@ def test_images_are_turned_upright_by_tf(tmp_path: Path, broadcaster: Broadcaste
 
         def lean(second: int, degrees: float) -> None:
             broadcaster.send("/tf_static", "base_link", "camera", FORWARD)
-            broadcaster.send("/tf", "map", "base_link", about_x(degrees), second)
+            # Two, as one by itself does not show that time has jumped.
+            for stamp in (second - 1, second):
+                broadcaster.send("/tf", "map", "base_link", about_x(degrees), stamp)
 
         # A vehicle that leans to its left: what it sees is turned clockwise in its image.
         for second, degrees in ((100, 25.0), (200, 70.0)):

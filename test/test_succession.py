@@ -5,9 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-pytest.importorskip("rclpy", reason="ROS 2 is not installed")
-
-from gcnv2_ros.ros.succession import Step, Succession, Verdict
+from gcnv2_ros.succession import Step, Succession, Verdict
 
 ON, BACK, AGAIN, LATE, OFF = Step.GOES_ON, Step.GOES_BACK, Step.REPEATS, Step.COMES_LATE, Step.IS_OFF
 
@@ -20,7 +18,7 @@ def verdicts(*seconds: float) -> list[Verdict]:
         found.append(succession.judge(stamp))
         if found[-1].step is BACK:
             succession.restart()
-        if found[-1].step in (ON, BACK):
+        if found[-1].counts:
             succession.advance(stamp)
     return found
 
@@ -55,6 +53,13 @@ def test_sentences_name_stamps_and_distances() -> None:
     assert "its stamp, 160.000 s, is 60.0 s after" in verdicts(100, 160)[1].sentence
     assert "does the driver stamp its images?" in verdicts(100, 100)[1].sentence
     assert verdicts(100, 99.5)[1].sentence == "its stamp is 500 ms before that of the latest one"
+
+
+def test_what_is_late_and_what_goes_on_may_be_said() -> None:
+    succession = Succession(late_ns=5, gap_ns=20)
+    succession.advance(1000)
+    assert [succession.judge(stamp).step for stamp in (1020, 1021, 995, 994, 1000)] == [ON, OFF, LATE, OFF, AGAIN]
+    assert [succession.judge(stamp).step for stamp in (900, 921, 941)] == [OFF, OFF, BACK]
 
 
 def test_after_a_restart_any_stamp_counts() -> None:

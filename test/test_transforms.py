@@ -132,10 +132,29 @@ def test_time_that_jumps_back_starts_anew_and_old_transforms_go() -> None:
     turning(buffer, [100.0 + 0.1 * step for step in range(200)], rate=1.0)
     with pytest.raises(TransformError, match=r"from 109.900 s to 119.900 s"):
         buffer.rotation("odom", "base", 105 * SECOND)
-    turning(buffer, [1.0])
+    turning(buffer, [0.95, 1.0])
     np.testing.assert_allclose(buffer.rotation("odom", "base", SECOND), rotation(about_z(30.0)), atol=1e-12)
     with pytest.raises(TransformError):
         buffer.rotation("odom", "base", 110 * SECOND)
+
+
+@pytest.mark.parametrize("odd", [0.0, 4.9, 15.3, 1e6])
+def test_a_single_transform_whose_stamp_is_off_costs_nothing(odd: float) -> None:
+    buffer = RotationBuffer(history=5.0)
+    turning(buffer, [8.0, 9.0, 10.0])
+    for stamp in (odd, 10.1, odd, odd, 10.2):
+        turning(buffer, [stamp])
+    for time in (8.5, 10.05, 10.15):
+        found = buffer.rotation("odom", "base", round(time * SECOND))
+        np.testing.assert_allclose(found, rotation(about_z(30.0 * time)), atol=1e-6)
+
+
+def test_time_that_jumps_ahead_is_followed_from_the_second_transform_on() -> None:
+    buffer = RotationBuffer(history=5.0)
+    turning(buffer, [8.0, 9.0, 100.0, 100.1])
+    np.testing.assert_allclose(buffer.rotation("odom", "base", 100_100_000_000), rotation(about_z(3003.0)), atol=1e-6)
+    with pytest.raises(TransformError, match=r"it has some from 100.100 s to 100.100 s"):
+        buffer.rotation("odom", "base", 9 * SECOND)
 
 
 def test_a_run_that_starts_again_within_the_history_is_not_mixed_with_the_one_before() -> None:
@@ -145,6 +164,9 @@ def test_a_run_that_starts_again_within_the_history_is_not_mixed_with_the_one_be
     for step in range(80):
         stamp = round((0.02 + 0.05 * step) * SECOND)
         buffer.add(transform("odom", "base", about_z(0.0), stamp), fixed=False)
+        if step == 0:
+            # By itself it may as well be one whose stamp is off.
+            continue
         found = buffer.rotation("odom", "base", stamp + 15_000_000)
         np.testing.assert_allclose(found, np.eye(3), atol=1e-12)
 

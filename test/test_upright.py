@@ -349,7 +349,8 @@ def test_a_recording_that_starts_again_and_bad_measurements_do_no_harm() -> None
     found = gravity_filter.gravity_at(10_000_000_000)
     assert found is not None
     np.testing.assert_allclose(found, (0, 0, -1))
-    gravity_filter.update(1_000_000_000, None, (0.0, 9.8, 0.0))
+    for stamp in (995_000_000, 1_000_000_000):
+        gravity_filter.update(stamp, None, (0.0, 9.8, 0.0))
     assert gravity_filter.gravity_at(10_000_000_000) is None
     found = gravity_filter.gravity_at(1_000_000_000)
     assert found is not None
@@ -358,6 +359,36 @@ def test_a_recording_that_starts_again_and_bad_measurements_do_no_harm() -> None
         gravity_filter.update(1_100_000_000, None, (1.0, 2.0))
     with pytest.raises(UprightError, match="time_constant"):
         GravityFilter(time_constant=0.0)
+
+
+@pytest.mark.parametrize("odd", [0, 999_000_000_000, 1_005_000_000_000, 2**61])
+def test_a_single_measurement_whose_stamp_is_off_changes_nothing(odd: int) -> None:
+    def rolls(*, disturbed: bool) -> list[float | None]:
+        """Half a second of 5 m/s^2 to the side, which a filter that starts anew in it would take for a tilt."""
+        gravity_filter = GravityFilter()
+        found = []
+        for count in range(800):
+            stamp = 1_000_000_000_000 + 5_000_000 * count
+            acceleration = (5.0 if 600 <= count < 700 else 0.0, -9.81, 0.0)
+            gravity_filter.update(stamp, (0.0, 0.0, 0.0), acceleration)
+            if disturbed and count == 650:
+                gravity_filter.update(odd, (0.0, 0.0, 0.0), acceleration)
+            gravity = gravity_filter.gravity_at(stamp - 20_000_000)
+            found.append(None if gravity is None else roll_of(gravity))
+        return found
+
+    assert rolls(disturbed=True) == rolls(disturbed=False)
+
+
+def test_a_clock_that_is_set_ahead_is_followed_from_the_second_measurement_on() -> None:
+    gravity_filter = GravityFilter()
+    gravity_filter.update(1_000_000_000, None, (0.0, 0.0, 9.8))
+    for stamp in (90_000_000_000, 90_005_000_000):
+        gravity_filter.update(stamp, None, (0.0, 9.8, 0.0))
+    found = gravity_filter.gravity_at(90_005_000_000)
+    assert found is not None
+    np.testing.assert_allclose(found, (0, -1, 0))
+    assert gravity_filter.gravity_at(1_000_000_000) is None
 
 
 CLIP = Path(__file__).resolve().parents[2] / "shared" / "data" / "tum_fr1_rpy_clip"

@@ -27,6 +27,7 @@ from ..geometry import quaternion_of, transform_points
 from ..messages.clouds import float_points
 from ..odometry import Odometry, OdometryOptions, TrackResult
 from ..odometry.recognition import DESCRIPTORS_WITH_WORDS
+from ..succession import Step, Succession
 from ..vocabulary import Vocabulary, load_vocabulary, shipped_vocabularies
 from ..vocabulary.storage import DEFAULT_SOURCE
 from .cloud_msg import cloud_message
@@ -39,7 +40,6 @@ from .qos import volatile_qos
 from .ray_camera import camera_of_rays, lack_of_rays
 from .reporting import Throttle, more_of_kind
 from .running import run_node
-from .succession import Step, Succession
 
 try:
     from tf2_msgs.msg import TFMessage
@@ -126,7 +126,7 @@ class OdometryNode(Node):
         verdict = self._succession.judge(received.stamp_ns)
         if verdict.step is Step.GOES_BACK:
             self._start_anew(verdict.step.value, verdict.sentence)
-        elif verdict.step is not Step.GOES_ON:
+        elif not verdict.counts:
             self._warn(verdict.step.value, f"a features message is dropped: {verdict.sentence}")
             return False
         before = None if self._odometry is None else self._odometry.descriptor_kind

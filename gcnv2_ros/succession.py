@@ -2,18 +2,13 @@
 """Whether messages follow each other in time: one that is off tells nothing, the one after it whether time has jumped.
 
 A driver's hiccup, or a second source on the topic, stamps single messages far off. A recording that starts again, or a
-robot that was switched off, stamps all that follow.
+robot that was switched off, stamps all that follow. Frames, measurements of an IMU and transforms are judged alike.
 """
 
 from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
-
-# A message that is late by more does not come late: its stamp is off, or time has jumped.
-_LATE_NS = 1_000_000_000
-# Frames that are further apart do not go on from each other.
-_GAP_NS = 10_000_000_000
 
 
 class Step(enum.Enum):
@@ -42,11 +37,26 @@ class Verdict:
     step: Step
     sentence: str = ""
 
+    @property
+    def counts(self) -> bool:
+        """Whether the message is to be used."""
+        return self.step in (Step.GOES_ON, Step.GOES_BACK)
+
 
 class Succession:
-    """Judges messages by their stamps, one after the other."""
+    """Judges messages by their stamps, one after the other.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    late_ns
+        Nanoseconds. A message that is late by more does not come late: its stamp is off, or time has jumped.
+    gap_ns
+        Nanoseconds. Messages that are further apart do not go on from each other.
+    """
+
+    def __init__(self, *, late_ns: int = 1_000_000_000, gap_ns: int = 10_000_000_000) -> None:
+        self._late_ns = late_ns
+        self._gap_ns = gap_ns
         self._latest: int | None = None
         self._off: int | None = None
 
@@ -60,16 +70,16 @@ class Succession:
             # Ahead any two in a row will do: a slow stream's are always far apart.
             if step > 0:
                 return Verdict(Step.GOES_ON)
-            if stamp_ns - off <= _GAP_NS:
+            if stamp_ns - off <= self._gap_ns:
                 return Verdict(Step.GOES_BACK, f"time went back by {-step * 1e-9:.1f} s")
-        if 0 < step <= _GAP_NS:
+        if 0 < step <= self._gap_ns:
             return Verdict(Step.GOES_ON)
         seconds = f"{stamp_ns * 1e-9:.3f} s"
         if step == 0:
             return Verdict(
                 Step.REPEATS, f"its stamp, {seconds}, is that of the latest one; does the driver stamp its images?"
             )
-        if -_LATE_NS <= step < 0:
+        if -self._late_ns <= step < 0:
             return Verdict(Step.COMES_LATE, f"its stamp is {-step * 1e-6:.0f} ms before that of the latest one")
         self._off = stamp_ns
         return Verdict(
