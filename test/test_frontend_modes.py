@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import json
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ pytest.importorskip("rclpy", reason="ROS 2 is not installed")
 from diagnostic_msgs.msg import DiagnosticArray
 from ros_helpers import NodeProcess, Probe, Robot, assert_same, depth_message, diagnostics_of, gray_message, textured
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, Imu, PointCloud2
+from std_msgs.msg import String
 
 from gcnv2_ros.camera import Camera
 from gcnv2_ros.extraction import DecodeOptions, Extractor, ExtractorOptions, create_extractor
@@ -293,12 +295,12 @@ def test_images_are_turned_upright_by_the_imu(tmp_path: Path, probe: Probe, room
     options = {"runtime": "torch", "threads": 1, "input_width": 160, "input_height": 128}
     # The IMU's x axis points forward and its z axis up, as in a vehicle's base; the optical frame's z forward, y down.
     rotation = "[0.5, -0.5, 0.5, 0.5]"
-    parameters = {**options, "upright": "imu", "imu_rotation": rotation}
-    remappings = {"__node": "rolling", "image": "/rolling/image", "imu": "/rolling/imu"}
+    parameters = {**options, "upright": "imu", "imu_rotation": rotation, "rectified_input": True}
+    remappings = {"__node": "rolling", **{topic: f"/rolling/{topic}" for topic in ("image", "imu", "camera_info")}}
     roll = 25.0
     with NodeProcess(tmp_path / "log.txt", parameters, remappings) as process:
         process.wait_for_log("active")
-        robot = Robot(probe, "/rolling", image=Image, imu=Imu)
+        robot = Robot(probe, "/rolling", image=Image, imu=Imu, camera_info=CameraInfo)
         robot.listen("features")
         level = robot.extract({"image": gray_message(frame.image)})
         assert len(level.features)
@@ -316,3 +318,15 @@ def test_images_are_turned_upright_by_the_imu(tmp_path: Path, probe: Probe, room
             expected = extractor.extract(frame.image, roll=roll)
         assert len(received.features) == len(expected)
         np.testing.assert_allclose(received.features.uv, expected.uv, atol=0.05)
+
+        # The IMU knows the frame of the camera itself, and the rectified image is turned against it.
+        turn = cv2.Rodrigues(np.radians([0.0, 0.0, 8.0]))[0]
+        projection = [[200, 0, 160, 0], [0, 200, 120, 0], [0, 0, 1, 0]]
+        camera = Camera(*SIZE, 200.0, 200.0, 160.0, 120.0, rectification=turn, projection=projection)
+        robot.extract_until(
+            {"camera_info": CameraInfo(**camera.camera_info_fields()), "imu": imu, "image": gray_message(frame.image)},
+            lambda features: np.allclose(features.angle, roll + 8.0, atol=1e-3),
+        )
+        infos = probe.collect(String, "/rolling/model_info", latched=True)
+        probe.wait_for(lambda: infos, "model_info")
+        assert json.loads(infos[-1].data)["rectified"] is True

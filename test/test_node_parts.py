@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import threading
 
+import cv2
 import numpy as np
 import pytest
 
@@ -282,6 +283,22 @@ def test_the_calibration_follows_camera_info() -> None:
 
     assert calibration.update(CameraInfo(width=640, height=480))
     assert calibration.view.rays(features) is None
+
+
+def test_what_a_rectified_image_is_seen_by_does_not_depend_on_who_rectified_it() -> None:
+    turn = cv2.Rodrigues(np.array([0.1, 0.0, 0.2]))[0]
+    projection = [[400.0, 0, 310, -40], [0, 400.0, 230, 0], [0, 0, 1, 0]]
+    lens = Camera(640, 480, 500.0, 500.0, 320.0, 240.0, "plumb_bob", (0.1,) * 5, turn, projection)
+    raw, rectified = Calibration(), Calibration(rectified=True)
+    for calibration in (raw, rectified):
+        assert calibration.view.seen is None
+        assert calibration.view.rectification is None
+        calibration.update(CameraInfo(**lens.camera_info_fields()))
+    assert raw.view.seen is raw.camera
+    assert raw.view.rectification is None
+    assert rectified.view.seen is not None
+    assert (rectified.view.seen.fx, rectified.view.seen.model) == (400.0, "none")
+    np.testing.assert_allclose(rectified.view.rectification, turn, atol=1e-12)
 
 
 def test_a_calibration_for_another_size_or_lens_gives_no_rays() -> None:

@@ -43,6 +43,22 @@ class View:
         self._source = source
         self._rectifier: Rectifier | None = None
 
+    @property
+    def seen(self) -> Camera | None:
+        """The camera of the image that features are of, which is the rectified one's where that is rectified.
+
+        Raises
+        ------
+        CameraError
+            If the calibration has no projection where the image is rectified.
+        """
+        return self.camera.rectified() if self._rectified and self.camera is not None else self.camera
+
+    @property
+    def rectification(self) -> NDArray[np.float64] | None:
+        """(3, 3), from the camera's optical frame to that of the image that features are of; None where it is that."""
+        return self.camera.rectification if self._rectified and self.camera is not None else None
+
     def required(self) -> Camera:
         """The camera.
 
@@ -91,10 +107,11 @@ class View:
         CameraError
             If the calibration is for images of another size, or has no projection where the image is rectified.
         """
-        if self.camera is None:
+        seen = self.seen
+        if seen is None:
             return None
-        camera = self.of_size(features.image_size, "viewing rays are")
-        return (camera.rectified() if self._rectified else camera).rays(features.uv)
+        self.of_size(features.image_size, "viewing rays are")
+        return seen.rays(features.uv)
 
 
 class Calibration:

@@ -66,7 +66,6 @@ class Frame:
 
 def create_cameras(node: Node, options: FrontendOptions) -> tuple[CameraState, ...]:
     """The cameras of the mode."""
-    rectified = options.rectify or options.rectified_input or options.mode == "stereo"
     cameras = []
     for index, name in enumerate(camera_names(options)):
         topics = camera_topics(options, name)
@@ -78,8 +77,8 @@ def create_cameras(node: Node, options: FrontendOptions) -> tuple[CameraState, .
                 image_topic=node.resolve_topic_name(topics.images[0].name(node)),
                 statistics=statistics,
                 reporter=Reporter(node.get_logger(), statistics),
-                calibration=Calibration(rectified=rectified),
-                right_calibration=Calibration(rectified=rectified),
+                calibration=Calibration(rectified=options.rectified),
+                right_calibration=Calibration(rectified=options.rectified),
                 unmatched=_unmatched(topics, options),
             )
         )

@@ -53,7 +53,7 @@ class RollSource(Protocol):
         message
             Its image, for the stamp and the frame.
         rectification
-            (3, 3), from the camera's frame to that of its rectified image, if the image is rectified.
+            (3, 3), from the camera's optical frame to that of its rectified image, if the features are of that one.
 
         Raises
         ------

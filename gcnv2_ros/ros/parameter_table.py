@@ -235,8 +235,8 @@ PARAMETERS: tuple[ParameterSpec, ...] = (
     ParameterSpec(
         "rectified_input",
         False,
-        "The images are rectified already (image_rect): viewing rays by the projection matrix. Implied in stereo "
-        "without rectify.",
+        "The images are rectified already (image_rect): viewing rays by the projection matrix, and roll by the "
+        "rectification matrix. Implied in stereo without rectify.",
     ),
     ParameterSpec(
         "calibration_file",
@@ -364,8 +364,8 @@ PARAMETERS: tuple[ParameterSpec, ...] = (
     ParameterSpec(
         "imu_rotation",
         [0.0, 0.0, 0.0, 1.0],
-        "Quaternion x, y, z, w that takes vectors from the IMU's frame to the camera's optical frame; in the mode "
-        "multi one for all cameras, or one after the other for each.",
+        "Quaternion x, y, z, w that takes vectors from the IMU's frame to the camera's own optical frame, the one "
+        "before rectification; in the mode multi one for all cameras, or one after the other for each.",
         minimum=-1.0,
         maximum=1.0,
     ),

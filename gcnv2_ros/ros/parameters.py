@@ -89,6 +89,11 @@ class FrontendOptions:
     image_timeout: float
     debug_image_rate: float
 
+    @property
+    def rectified(self) -> bool:
+        """Whether features are those of a rectified image, be it rectified before it came or in the node."""
+        return self.rectify or self.rectified_input or self.mode == "stereo"
+
     @staticmethod
     def from_values(values: Mapping[str, Any]) -> FrontendOptions:
         """Check the values of all parameters, each by itself and together.

@@ -13,13 +13,11 @@ from numpy.typing import NDArray
 from rclpy.lifecycle import LifecycleNode
 from std_msgs.msg import String
 
-from ..camera import Camera
 from ..errors import GCNv2Error
 from ..extraction import ModelInfo
 from ..features import Features
 from ..tracking import TrackStatistics
 from .backend_outputs import BackendOutputs
-from .calibration import View
 from .camera_state import CameraState, Frame, for_camera
 from .fallback import ExtractorFactory, FallbackExtractor
 from .features_msg import describe_schema
@@ -207,30 +205,27 @@ class Pipeline:
         self, decoded: DecodedFrame, features: Features, rays: NDArray[np.float32] | None
     ) -> None:
         camera = self._cameras[decoded.frame.camera]
+        backends = self._backends[camera.index]
+        if not backends.publishers or rays is None:
+            return
         try:
-            self._backends[camera.index].publish(
+            backends.publish(
                 features,
                 rays,
                 decoded.frame.messages,
-                camera=self._seen_by(decoded.views[0]),
-                right_camera=self._seen_by(decoded.views[1]) if len(decoded.views) > 1 else None,
+                camera=decoded.views[0].seen,
+                right_camera=decoded.views[1].seen if len(decoded.views) > 1 else None,
             )
         except GCNv2Error as error:
             camera.reporter.degraded("a frame is not published for the backends", error)
-
-    def _seen_by(self, view: View) -> Camera | None:
-        """The camera of the images that features are of."""
-        camera = view.camera
-        return camera.rectified() if self._options.rectify and camera is not None else camera
 
     def _roll(self, decoded: DecodedFrame) -> float:
         if self._roll_source is None:
             return 0.0
         camera = self._cameras[decoded.frame.camera]
-        calibrated = decoded.views[0].camera
-        rectification = calibrated.rectification if self._options.rectify and calibrated is not None else None
+        image, rectification = decoded.frame.messages["image"], decoded.views[0].rectification
         try:
-            return self._roll_source.roll(camera.index, decoded.frame.messages["image"], rectification)
+            return self._roll_source.roll(camera.index, image, rectification)
         except GCNv2Error as error:
             camera.reporter.warn("no gravity", f"an image from {camera.image_topic} is not turned upright: {error}")
             return 0.0
@@ -246,7 +241,7 @@ class Pipeline:
         content = {
             **dataclasses.asdict(info),
             "mode": self._options.mode,
-            "rectified": self._options.rectify,
+            "rectified": self._options.rectified,
             "features_message": describe_schema(info.metric, info.descriptor_width),
         }
         self._info_publisher.publish(String(data=json.dumps(content)))
