@@ -108,6 +108,27 @@ def test_an_exception_ends_the_frame_and_not_the_worker() -> None:
     assert worker.stop(TIMEOUT) == ([0], True)
 
 
+def test_a_failure_that_cannot_be_told_does_not_end_the_worker(caplog: pytest.LogCaptureFixture) -> None:
+    done = threading.Event()
+
+    def work(items: list[int]) -> None:
+        if items[0] < 2:
+            raise ValueError(f"frame {items[0]}")
+        done.set()
+
+    def failed(items: list[int], error: Exception) -> None:
+        raise OSError("the log is gone")
+
+    worker: Worker[int] = Worker(work, failed, capacity=10)
+    for item in range(3):
+        worker.submit(item)
+    assert done.wait(TIMEOUT)
+    assert worker.stop(TIMEOUT) == ([0], True)
+    for number in range(2):
+        assert f"the failure of a frame (ValueError: frame {number}) could not be told" in caplog.text
+    assert "OSError: the log is gone" in caplog.text
+
+
 def test_stopping_tells_of_waiting_frames_and_of_one_that_does_not_end() -> None:
     entered, release = threading.Event(), threading.Event()
 

@@ -3,10 +3,13 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import deque
 from collections.abc import Callable
 from typing import Generic, TypeVar
+
+_LOGGER = logging.getLogger(__name__)
 
 Item = TypeVar("Item")
 
@@ -78,7 +81,7 @@ class Worker(Generic[Item]):
         Called in the thread with the frames that are there, one a camera at most. What it raises goes to `failed`, and
         the next frames are taken.
     failed
-        Called with the frames and the exception, in the thread.
+        Called with the frames and the exception, in the thread. What it raises is logged by Python's logging.
     capacity, lanes
         How many frames may wait; see `FrameQueue`.
     gather
@@ -130,4 +133,11 @@ class Worker(Generic[Item]):
             try:
                 self._work(items)
             except Exception as error:
-                self._failed(items, error)
+                self._tell(items, error)
+
+    def _tell(self, items: list[Item], error: Exception) -> None:
+        try:
+            self._failed(items, error)
+        except Exception:
+            # Who counts and logs failures may fail too; without this thread the node would look alive and do nothing.
+            _LOGGER.exception("the failure of a frame (%s: %s) could not be told", type(error).__name__, error)
