@@ -18,11 +18,12 @@ from ros_helpers import InProcess, Probe, gray_message, textured
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 
 from gcnv2_ros.camera import Camera
-from gcnv2_ros.extraction import DecodeOptions, Extractor, ExtractorOptions, create_extractor
+from gcnv2_ros.extraction import DecodeOptions, ExtractionError, Extractor, ExtractorOptions, create_extractor
 from gcnv2_ros.features import Features
 from gcnv2_ros.ros import frontend
 from gcnv2_ros.ros.fallback import FallbackExtractor
 from gcnv2_ros.ros.features_msg import decode_features
+from gcnv2_ros.weights import WeightsError
 
 
 class Watched(Extractor):
@@ -261,6 +262,44 @@ def test_live_parameters_that_change_while_the_model_for_the_cpu_is_built_hold()
     built.append(FallbackExtractor(options, DecodeOptions(), create, lambda sentence: None))
     (features,) = built[0].extract_batch([textured(7)], masks=[None], rolls=[0.0])
     assert 0 < len(features) <= 77
+
+
+def test_a_model_that_cannot_be_built_on_the_cpu_is_tried_again_with_the_next_image() -> None:
+    torch = pytest.importorskip("torch")
+    sentences: list[str] = []
+    away = ["the weights w.safetensors cannot be read"]
+
+    class Exhausted(Watched):
+        """A device whose memory is enough for the first image."""
+
+        calls = 0
+
+        def _extract(self, grays: Sequence[Any], masks: Sequence[Any], rolls: Sequence[float]) -> list[Features]:
+            self.calls += 1
+            if self.calls > 1:
+                raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+            return super()._extract(grays, masks, rolls)
+
+    exhausted = Exhausted(DecodeOptions())
+
+    def create(options: ExtractorOptions, decode: DecodeOptions) -> Extractor:
+        if options.device != "cpu":
+            return exhausted
+        if away:
+            raise WeightsError(away[0])
+        return create_extractor(ExtractorOptions(model="orb"), decode)
+
+    fallback = FallbackExtractor(
+        ExtractorOptions(model="orb", device="cuda"), DecodeOptions(), create, sentences.append
+    )
+    for _ in range(3):
+        with pytest.raises(ExtractionError, match=r"'cuda' is out of memory \(CUDA out .*on the CPU: the weights w"):
+            fallback.extract_batch([textured(7)], masks=[None], rolls=[0.0])
+    assert (exhausted.calls, sentences) == (2, [])
+    away.clear()
+    assert len(fallback.extract_batch([textured(7)], masks=[None], rolls=[0.0])[0])
+    assert len(sentences) == 1
+    assert fallback.info.device == "cpu"
 
 
 def test_two_nodes_share_a_process(probe: Probe, create: Callable[..., Extractor], built: list[Watched]) -> None:

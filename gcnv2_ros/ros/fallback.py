@@ -10,7 +10,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from ..extraction import DecodeOptions, Extractor, ExtractorOptions, ModelInfo
+from ..errors import GCNv2Error
+from ..extraction import DecodeOptions, ExtractionError, Extractor, ExtractorOptions, ModelInfo
 from ..features import Features
 
 ExtractorFactory = Callable[[ExtractorOptions, DecodeOptions], Extractor]
@@ -23,7 +24,7 @@ class FallbackExtractor:
 
     Other programs may take a GPU's memory at any time. A robot that sees slowly is better off than one that does not
     see; the device is tried again when the node is configured anew. If the memory runs out on the CPU too, the error is
-    raised.
+    raised. If the one for the CPU cannot be built, that is tried again with each of the next images.
 
     Parameters
     ----------
@@ -52,6 +53,8 @@ class FallbackExtractor:
         self._create = create
         self._on_fallback = on_fallback
         self._fell_back = False
+        # Why there is no extractor that is not closed, from its end until the one for the CPU is built.
+        self._exhausted: Exception | None = None
         try:
             self._extractor = create(options, decode)
         except Exception as error:
@@ -79,14 +82,22 @@ class FallbackExtractor:
         masks: Sequence[NDArray[np.uint8] | None],
         rolls: Sequence[float],
     ) -> list[Features]:
-        """Features of several images; see `Extractor.extract_batch`."""
-        try:
-            return self._extractor.extract_batch(grays, masks=masks, rolls=rolls)
-        except Exception as error:
-            if self._fell_back or not is_out_of_memory(error):
-                raise
-            self._extractor.close()
-            self._fall_back(error)
+        """Features of several images; see `Extractor.extract_batch`.
+
+        Raises
+        ------
+        ExtractionError
+            As there, and if the device is out of memory and the model cannot be built on the CPU.
+        """
+        if self._exhausted is None:
+            try:
+                return self._extractor.extract_batch(grays, masks=masks, rolls=rolls)
+            except Exception as error:
+                if self._fell_back or not is_out_of_memory(error):
+                    raise
+                self._extractor.close()
+                self._exhausted = error
+        self._fall_back(self._exhausted)
         return self._extractor.extract_batch(grays, masks=masks, rolls=rolls)
 
     def close(self) -> None:
@@ -94,13 +105,19 @@ class FallbackExtractor:
         self._extractor.close()
 
     def _fall_back(self, error: Exception) -> None:
-        self._fell_back = True
+        reason = str(error).partition("\n")[0]
         # A precision or an engine that was chosen for the device may not exist on the CPU.
         on_cpu = dataclasses.replace(self._options, device="cpu", precision="auto", runtime="auto")
-        self._extractor = self._create(on_cpu, self._decode)
+        try:
+            self._extractor = self._create(on_cpu, self._decode)
+        except GCNv2Error as failure:
+            raise ExtractionError(
+                f"the device {self._options.device!r} is out of memory ({reason}), and the model cannot be built on "
+                f"the CPU: {failure}"
+            ) from failure
+        self._fell_back, self._exhausted = True, None
         # They may have changed while it was built.
         self._extractor.decode_options = self._decode
-        reason = str(error).partition("\n")[0]
         self._on_fallback(
             f"the device {self._options.device!r} is out of memory, so the node goes on with the CPU, which is slower, "
             f"until it is configured anew: {reason}"
