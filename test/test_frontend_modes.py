@@ -208,6 +208,36 @@ def test_topics_that_are_exchanged_and_frames_that_are_never_complete(tmp_path: 
         probe.wait_for(told, "the same in the diagnostics", meanwhile=send)
 
 
+def test_depth_that_comes_more_often_than_images_is_no_fault(tmp_path: Path, probe: Probe) -> None:
+    parameters = {**ORB, "mode": "rgbd", "sync": "exact", "sync_queue": 2, "subscribe_depth": 50}
+    with NodeProcess(tmp_path / "log.txt", parameters, {"__node": "often", "__ns": "/often"}) as process:
+        process.wait_for_log("active: images from /often/image")
+        diagnostics = probe.collect(DiagnosticArray, "/diagnostics")
+        images = probe.publisher(Image, "/often/image")
+        depths = probe.publisher(Image, "/often/depth")
+        image, depth = gray_message(textured(3)), depth_message(np.ones((240, 320), np.float32), "32FC1")
+        stamps = itertools.count(1)
+
+        def send() -> None:
+            image.header.stamp.sec = depth.header.stamp.sec = next(stamps)
+            images.publish(image)
+            depths.publish(depth)
+            for _ in range(20):
+                depth.header.stamp.sec = next(stamps)
+                depths.publish(depth)
+
+        def given_up() -> int:
+            return int(diagnostics_of(diagnostics, "/often/often").get("messages unmatched: depth", 0))
+
+        probe.wait_for(lambda: given_up() >= 40, "unmatched depth images in the diagnostics", meanwhile=send)
+        heard = len(diagnostics)
+        # The log is written with the diagnostics, once a second.
+        probe.wait_for(lambda: len(diagnostics) >= heard + 2, "more diagnostics", meanwhile=send)
+        assert process.stop() == 0, process.log
+        assert "no frame is complete" not in process.log
+        assert not any("no frame" in status.message for message in diagnostics for status in message.status)
+
+
 def test_several_cameras_share_the_node(tmp_path: Path, probe: Probe, room: tuple[Any, Frame], orb: Extractor) -> None:
     _, frame = room
     parameters = {**ORB, "mode": "multi", "cameras": "[front, rear]"}

@@ -60,6 +60,7 @@ class CameraInputs:
         self._watched: dict[str, _Watched] = {}
         self._subscriptions: list[Any] = []
         self._unlatched: dict[str, Callable[[CameraInfo], None]] = {}
+        # Images without partners since the latest complete frame.
         self._given_up = 0
         qos = volatile_qos(options.subscribe_reliability, options.subscribe_depth)
         for topic in camera.topics.images:
@@ -108,7 +109,7 @@ class CameraInputs:
             )
 
     def report_unmatched(self) -> None:
-        """Say in the log that messages come and no frame is complete, if that is so for a while."""
+        """Say in the log that images come and no frame is complete, if that is so for a while."""
         if self._given_up >= _UNMATCHED_IN_A_ROW:
             self._camera.reporter.warn("unmatched", f"no frame is complete: {self._camera.unmatched}")
 
@@ -122,7 +123,9 @@ class CameraInputs:
             self._deliver(dict(zip(roles, messages)))
 
         def unmatched(role: str, count: int) -> None:
-            self._given_up += count
+            # Of the others there may be more than images, at a higher rate, and none of those is missed.
+            if role == "image":
+                self._given_up += count
             self._camera.statistics.count_unmatched(role, count)
 
         return create_synchronizer(roles, options.synchronization, deliver, unmatched)
