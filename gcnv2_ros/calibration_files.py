@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .camera import Camera, CameraError, model_named
+from .files import user_path
 from .settings_files import SettingsError, read_settings
 
 _LARGEST_SKEW = 1e-3
@@ -35,8 +36,8 @@ def read_calibration(path: str | Path, *, frame_id: str = "") -> Camera:
     Parameters
     ----------
     path
-        The file. ``FILE#NAME`` is the camera of that name in a file that holds several: ``cam1`` of Kalibr's,
-        ``Camera2`` of ORB-SLAM's.
+        The file; a leading ``~`` is the home folder. ``FILE#NAME`` is the camera of that name in a file that holds
+        several: ``cam1`` of Kalibr's, ``Camera2`` of ORB-SLAM's.
     frame_id
         Name of the camera's optical frame.
 
@@ -71,7 +72,7 @@ class CalibrationEntry:
 
 def read_entry(path: str | Path) -> CalibrationEntry:
     """Read one camera with what surrounds it; arguments and errors as `read_calibration`."""
-    file, name = _split(path)
+    file, name = _split(user_path(path, CameraError))
     try:
         content = read_settings(file)
     except SettingsError as error:
@@ -145,10 +146,10 @@ def rigid_transform(value: Any, name: str) -> NDArray[np.float64]:
     return matrix
 
 
-def _split(path: str | Path) -> tuple[str, str]:
+def _split(path: Path) -> tuple[str, str]:
     """File and name of the camera in it."""
     file, sign, name = str(path).rpartition("#")
-    return (file, name) if sign and Path(file).is_file() and not Path(path).exists() else (str(path), "")
+    return (file, name) if sign and Path(file).is_file() and not path.exists() else (str(path), "")
 
 
 def _cameras(content: Any) -> dict[str, Callable[[], Camera]]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Writing files so that a reader never meets half of one."""
+"""Paths as people give them, and writing files so that a reader never meets half of one."""
 
 from __future__ import annotations
 
@@ -12,6 +12,21 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from .errors import GCNv2Error
+
+
+def user_path(path: str | Path, error: type[GCNv2Error]) -> Path:
+    """A path as it was given, a leading ``~`` or ``~NAME`` replaced by the home folder that it stands for.
+
+    Raises
+    ------
+    GCNv2Error
+        Of the kind `error`, if there is no such home folder.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as failure:
+        home = Path(path).parts[0]
+        raise error(f"{path}: there is no home folder {home}; write the path without it") from failure
 
 
 @contextlib.contextmanager

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import GCNv2Error
+from .files import user_path
 
 # Otherwise values of 16 bits would be divided by 256, which makes small ones zero, and a camera's turn be undone.
 _AS_STORED = cv2.IMREAD_GRAYSCALE | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
@@ -112,7 +113,8 @@ def load_mask(path: str | Path) -> NDArray[np.uint8]:
     Parameters
     ----------
     path
-        PNG or another format that keeps values as they are (a JPEG blurs them along every edge).
+        PNG or another format that keeps values as they are (a JPEG blurs them along every edge). A leading ``~`` is the
+        home folder.
 
     Returns
     -------
@@ -124,7 +126,7 @@ def load_mask(path: str | Path) -> NDArray[np.uint8]:
     MaskError
         If the file is missing or holds no image.
     """
-    file = Path(path).expanduser()
+    file = user_path(path, MaskError)
     try:
         data = np.frombuffer(file.read_bytes(), np.uint8)
     except OSError as error:

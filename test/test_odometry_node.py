@@ -293,6 +293,7 @@ def test_transforms_are_published_as_the_poses(node: OdometryProcess, probe: Pro
         ("window:=1", "the parameter 'window' must be in 2 to 100, got 1"),
         ("queue:=5", "the parameter 'queue' must be of the type string, got 5"),
         ("vocabulary:=/", "cannot read the vocabulary /"),
+        ("vocabulary:=~nobody-of-this-name/words", "there is no home folder ~nobody-of-this-name"),
         (
             "vocabulary:=gcnv2_tinny",
             "the parameter 'vocabulary' must be none, default, gcnv2, gcnv2_tiny or a file, and there is no file "

@@ -17,7 +17,7 @@ import numpy as np
 
 from ..errors import MissingDependencyError
 from ..features import Features
-from ..files import sha256_of
+from ..files import sha256_of, user_path
 from .extractor import Extractor, Image, Mask, marked
 from .options import DecodeOptions, ExtractionError, ExtractorOptions, is_intel
 from .preprocess import InputGeometry, upright
@@ -64,7 +64,7 @@ class AlikedExtractor(Extractor):
             raise ExtractionError(
                 f"{options.model} runs on cpu or cuda, not on {options.device}, one of Intel's devices"
             )
-        path = Path(options.weights).expanduser()
+        path = user_path(options.weights, ExtractionError)
         if not path.is_file():
             raise ExtractionError(
                 f"{options.model} needs the authors' weights: give the path of {options.model}.pth, "

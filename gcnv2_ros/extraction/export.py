@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..features import DESCRIPTOR_BYTES
-from ..files import atomic_path, atomic_write, sha256_of
+from ..files import atomic_path, atomic_write, sha256_of, user_path
 from .elementary import FORM as ELEMENTARY_FORM
 from .elementary import elementary_onnx, part_of_onnx
 from .libraries import import_library
@@ -160,10 +160,15 @@ def cache_folder() -> Path | None:
     """The folder named by ``GCNV2_ROS_CACHE``, else ``gcnv2_ros`` in the platform's folder for caches.
 
     None where there is no home folder that it could be in, as for an unknown user in a container.
+
+    Raises
+    ------
+    ExtractionError
+        If the variable names a home folder that there is not.
     """
     named = os.environ.get(CACHE_VARIABLE, "")
     if named:
-        return Path(named).expanduser()
+        return user_path(named, ExtractionError)
     try:
         home = Path.home()
     except RuntimeError:

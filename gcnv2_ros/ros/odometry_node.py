@@ -7,7 +7,6 @@ the queue: while one frame is worked on, the middleware keeps the newest that ca
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import cv2
@@ -23,6 +22,7 @@ from std_msgs.msg import Header
 from ..camera import Camera
 from ..errors import GCNv2Error
 from ..features import DESCRIPTOR_BYTES
+from ..files import user_path
 from ..geometry import quaternion_of, transform_points
 from ..messages.clouds import float_points
 from ..odometry import Odometry, OdometryOptions, TrackResult
@@ -69,7 +69,7 @@ def _vocabulary(source: str) -> Vocabulary | None:
         return None
     if source in shipped_vocabularies():
         return load_vocabulary("default", model=source)
-    if source != DEFAULT_SOURCE and not Path(source).expanduser().exists():
+    if source != DEFAULT_SOURCE and not user_path(source, ParameterError).exists():
         known = ", ".join(("none", DEFAULT_SOURCE, *shipped_vocabularies()))
         raise ParameterError(f"the parameter 'vocabulary' must be {known} or a file, and there is no file {source!r}")
     return load_vocabulary(source)

@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import IO
 
-from ..files import atomic_path, check_file
+from ..files import atomic_path, check_file, user_path
 from .binary_format import is_binary, read_binary, write_binary
 from .description import check_weights, load_description, shipped_vocabulary
 from .text_format import read_text, write_text
@@ -62,9 +62,11 @@ def vocabulary_path(source: str | Path, *, model: str = "gcnv2_tiny", weights_sh
     Raises
     ------
     VocabularyError
-        If the package ships none for them.
+        If the package ships none for them, or there is no home folder of the name that `source` begins with.
     """
-    return shipped_vocabulary(model, weights_sha256) if str(source) == DEFAULT_SOURCE else Path(source).expanduser()
+    if str(source) == DEFAULT_SOURCE:
+        return shipped_vocabulary(model, weights_sha256)
+    return user_path(source, VocabularyError)
 
 
 def check_model(source: str | Path, model: str) -> None:

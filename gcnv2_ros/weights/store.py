@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ..files import atomic_path, sha256_of
+from ..files import atomic_path, sha256_of, user_path
 from ..networks import NetworkError, create_network, network_names
 from .formats import METADATA_KEY, RawWeights, read_weights_file, shape_text
 from .learned_sampling import LearnedSampling, misfit, take_learned_sampling
@@ -78,7 +78,7 @@ def load_weights(source: str | Path, *, model: str) -> Weights:
         If there is no network of that name.
     """
     expected = _expected_shapes(model)
-    path = _shipped_file(model) if str(source) == DEFAULT_SOURCE else Path(source).expanduser()
+    path = _shipped_file(model) if str(source) == DEFAULT_SOURCE else user_path(source, WeightsError)
     raw = read_weights_file(path)
     metadata = _metadata_of(raw, path, model)
     if metadata.model != model:
@@ -185,7 +185,7 @@ def convert_weights(
         As `load_weights` and `save_weights`, or if `model` is None and the shapes fit no network.
     """
     if model is None:
-        model = _model_of(Path(source).expanduser())
+        model = _model_of(user_path(source, WeightsError))
     weights = load_weights(source, model=model)
     metadata = weights.metadata
     origin = {"converted_from": {"file": weights.path.name, "sha256": weights.sha256}}
