@@ -283,6 +283,27 @@ def test_values_that_are_not_finite_are_refused(value: float, tiny: StateDict, t
     assert not (tmp_path / "w.safetensors").exists()
 
 
+@pytest.mark.parametrize(
+    ("change", "kind"),
+    [
+        (lambda tensor: (10 * tensor).to(torch.int32), "torch.int32"),
+        (lambda tensor: tensor > 0, "torch.bool"),
+        (lambda tensor: tensor.to(torch.complex64), "torch.complex64"),
+        (lambda tensor: tensor.to_sparse(), "torch.sparse_coo"),
+        (lambda tensor: tensor.to("meta"), "on the device meta, without values"),
+    ],
+)
+def test_numbers_of_another_kind_are_refused(
+    change: Callable[[torch.Tensor], torch.Tensor], kind: str, tiny: StateDict, tmp_path: Path
+) -> None:
+    path = tmp_path / "w.pt"
+    torch.save({**tiny, "conv3_1.bias": change(tiny["conv3_1.bias"])}, path)
+    sentence = refused(path)
+    assert f"conv3_1.bias ({kind}), expected dense floating-point tensors" in sentence
+    torch.save({name: change(tensor) for name, tensor in tiny.items()}, path)
+    assert " more, expected dense floating-point tensors" in refused(path)
+
+
 class Planted:
     """Pickles to a call that leaves a trace when it is made."""
 
@@ -529,6 +550,12 @@ def test_metadata_that_cannot_be_read_names_the_file(text: str, tiny: StateDict,
     path = tmp_path / "w.safetensors"
     save_file(tiny, path, metadata={"gcnv2_ros": text})
     assert "metadata" in refused(path)
+
+
+@pytest.mark.parametrize("radius", ["1e400", '{"320x240": 1e400}', '{"320x240": NaN}'])
+def test_a_radius_that_is_no_whole_number_is_refused(radius: str) -> None:
+    with pytest.raises(WeightsError, match="metadata that cannot be read"):
+        WeightsMetadata.from_json(f'{{"schema_version": 1, "model": "gcnv2_tiny", "nms_radius": {radius}}}')
 
 
 def test_metadata_of_a_later_minor_version_is_read_without_what_is_new() -> None:

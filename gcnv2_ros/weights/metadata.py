@@ -144,7 +144,7 @@ class WeightsMetadata:
                 radii = {_ANY_SIZE: radii} if isinstance(radii, int) else radii
                 known["nms_radius"] = {str(size): int(radius) for size, radius in radii.items()}
             return WeightsMetadata(**known)
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
             raise WeightsError(f"weights metadata that cannot be read ({error!r})") from error
 
 

@@ -22,6 +22,8 @@ from .metadata import Sampling, WeightsError, WeightsMetadata
 DEFAULT_SOURCE = "default"
 
 _LISTED_NAMES = 4
+# What inference does not read and files older than torch 0.4.1 do not hold, an integer.
+_COUNTER = "num_batches_tracked"
 
 
 @dataclass(frozen=True)
@@ -72,8 +74,8 @@ def load_weights(source: str | Path, *, model: str) -> Weights:
     Raises
     ------
     WeightsError
-        If the file is absent, damaged, no weights file, or does not fit the network, or if the package ships
-        none for `model`.
+        If the file is absent, damaged, no weights file, holds other numbers than floating-point ones, or does not fit
+        the network, or if the package ships none for `model`.
     NetworkError
         If there is no network of that name.
     """
@@ -84,6 +86,8 @@ def load_weights(source: str | Path, *, model: str) -> Weights:
     if metadata.model != model:
         raise WeightsError(f"{path} holds weights of {metadata.model}, not of {model}; set the model to match the file")
     tensors = dict(raw.tensors)
+    if no_numbers := _no_plain_numbers(tensors):
+        raise WeightsError(f"{path} holds no weights that can be used: {no_numbers}")
     if wrong := misfit(tensors, metadata.sampling):
         raise WeightsError(f"{path} {wrong}")
     learned = take_learned_sampling(tensors)
@@ -97,7 +101,7 @@ def load_weights(source: str | Path, *, model: str) -> Weights:
         raise WeightsError(f"{path} does not fit {model}: {mismatch}")
     state_dict = {name: _as_float32(tensor) for name, tensor in tensors.items()}
     for name in expected.keys() - state_dict.keys():
-        state_dict[name] = torch.zeros((), dtype=torch.int64)  # a counter, see _mismatch
+        state_dict[name] = torch.zeros((), dtype=torch.int64)
     coefficients = {} if learned is None else learned.tensors()
     for name, tensor in {**state_dict, **coefficients}.items():
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
@@ -268,8 +272,7 @@ def _expected_shapes(model: str) -> dict[str, tuple[int, ...]]:
 
 def _mismatch(tensors: Mapping[str, Tensor], expected: Mapping[str, tuple[int, ...]]) -> str:
     """What is wrong with `tensors`, or an empty string."""
-    # A counter that inference does not read, absent from files older than torch 0.4.1.
-    missing = [name for name in expected if name not in tensors and not name.endswith("num_batches_tracked")]
+    missing = [name for name in expected if name not in tensors and not name.endswith(_COUNTER)]
     unexpected = [name for name in tensors if name not in expected]
     reshaped = [
         f"{name} is {shape_text(tensors[name].shape)}, expected {shape_text(expected[name])}"
@@ -278,6 +281,21 @@ def _mismatch(tensors: Mapping[str, Tensor], expected: Mapping[str, tuple[int, .
     ]
     found = (("missing", missing), ("unexpected", unexpected), ("wrong shape", reshaped))
     return "; ".join(f"{what}: {_listed(names)}" for what, names in found if names)
+
+
+def _no_plain_numbers(tensors: Mapping[str, Tensor]) -> str:
+    """Which of the tensors of a file are not what a network is made of, or an empty string."""
+    odd = []
+    for name, tensor in tensors.items():
+        if tensor.is_meta:
+            odd.append(f"{name} (on the device meta, without values)")
+        elif tensor.layout is not torch.strided:
+            odd.append(f"{name} ({tensor.layout})")
+        elif not (tensor.is_floating_point() or name.endswith(_COUNTER)):
+            odd.append(f"{name} ({tensor.dtype})")
+    if not odd:
+        return ""
+    return f"{_listed(odd)}, expected dense floating-point tensors; save the float network's state_dict()"
 
 
 def _fitting_models(tensors: Mapping[str, Tensor]) -> list[str]:
