@@ -17,9 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .camera import Camera
-from .errors import GCNv2Error, MissingDependencyError
+from .errors import GCNv2Error
 from .features import Features
 from .files import atomic_path
+from .libraries import import_library
 from .matching import match
 
 Pairing = Literal["exhaustive", "sequential"]
@@ -264,13 +265,10 @@ def load_pycolmap() -> Any:
 
     Raises
     ------
-    MissingDependencyError
-        If it is not installed.
+    MissingDependencyError, LibraryError
+        If it is not installed, or is and cannot be imported.
     """
-    try:
-        import pycolmap
-    except ImportError as error:
-        raise MissingDependencyError("pycolmap", "a COLMAP database", "pip install pycolmap") from error
+    pycolmap = import_library("pycolmap", "a COLMAP database", "pip install pycolmap")
     # Progress goes to the log at every image; what is wrong becomes an error of this module.
     pycolmap.logging.minloglevel = pycolmap.logging.ERROR.value
     return pycolmap

@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 
 from .camera import Camera
 from .depth import points_in_space
-from .errors import GCNv2Error, MissingDependencyError
+from .errors import GCNv2Error
 from .features import Features
 from .files import atomic_path
+from .libraries import import_library
 from .matching import match
 
 _APPLICATION = "gcnv2_ros"
@@ -44,18 +45,14 @@ class RerunView:
 
     Raises
     ------
-    MissingDependencyError
-        If rerun-sdk is not installed.
+    MissingDependencyError, LibraryError
+        If rerun-sdk is not installed, or is and cannot be imported.
     VisualisationError
         If the viewer does not start.
     """
 
     def __init__(self, path: Path | None = None) -> None:
-        try:
-            import rerun  # type: ignore[import-not-found,import-untyped,unused-ignore]
-        except ImportError as error:
-            raise MissingDependencyError("rerun", "this view", "pip install rerun-sdk") from error
-        self._rerun: Any = rerun
+        rerun = self._rerun = import_library("rerun", "this view", "pip install rerun-sdk")
         self._path = path
         self._recording: Any = rerun.RecordingStream(_APPLICATION)
         self._atomic: Any = None

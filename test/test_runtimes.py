@@ -28,6 +28,7 @@ from gcnv2_ros.extraction.export import cache_folder, export_onnx
 from gcnv2_ros.extraction.runtimes import AUTO_ORDER, Runtime, create_runtime
 from gcnv2_ros.features import Features
 from gcnv2_ros.files import sha256_of
+from gcnv2_ros.libraries import LibraryError
 from gcnv2_ros.networks import create_network
 from gcnv2_ros.weights import LearnedSampling, Weights, WeightsMetadata, load_weights, save_weights
 
@@ -682,7 +683,7 @@ def test_a_library_that_cannot_be_imported_is_not_taken_for_one_that_is_not_inst
     other = next(name for name in ENGINES if name != engine)
     pytest.importorskip(other)
     break_library(engine, failure, tmp_path, monkeypatch)
-    with pytest.raises(ExtractionError, match=rf"runtime {engine} needs .* is installed and cannot be imported \("):
+    with pytest.raises(LibraryError, match=rf"runtime {engine} needs .* is installed and cannot be imported \("):
         runtime_of_any(engine, weights)
     assert runtime_of_any("auto", weights).name == other
     passed_over = f"the runtime {engine} is passed over: the runtime {engine} needs"

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import builtins
 import json
 import re
 import sys
@@ -176,14 +175,7 @@ def test_a_live_view_that_saw_nothing_says_so_and_fails(tmp_path: Path, capsys: 
 
 
 def test_a_missing_rerun_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    real = builtins.__import__
-
-    def without(name: str, *rest: Any, **options: Any) -> Any:
-        if name == "rerun":
-            raise ImportError(name)
-        return real(name, *rest, **options)
-
-    monkeypatch.setattr(builtins, "__import__", without)
+    monkeypatch.setitem(sys.modules, "rerun", None)
     with pytest.raises(MissingDependencyError, match="pip install rerun-sdk"):
         RerunView(tmp_path / "x.rrd")
 

@@ -6,8 +6,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ..errors import MissingDependencyError
 from ..files import atomic_path
+from ..libraries import import_library
 
 _COLOURS = ("#9ca3af", "#93c5fd", "#2563eb", "#d97706", "#059669", "#7c3aed", "#374151", "#db2777")
 
@@ -59,14 +59,13 @@ def plot_report(report: dict[str, Any], path: str | Path) -> None:
 
     Raises
     ------
-    MissingDependencyError
-        If matplotlib is not installed.
+    MissingDependencyError, LibraryError
+        If matplotlib is not installed, or is and cannot be imported.
     """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingDependencyError("matplotlib", "drawing a benchmark", "pip install matplotlib") from error
+    import_library("matplotlib", "drawing a benchmark", "pip install matplotlib")
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     groups: dict[str, list[dict[str, Any]]] = {}
     for entry in report["runs"]:
         groups.setdefault(f"{entry['model']}, {entry['input_size'][0]}x{entry['input_size'][1]}", []).append(entry)

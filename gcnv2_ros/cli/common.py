@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import GCNv2Error
 from ..files import check_file
 from ..image_size import read_size
+from ..libraries import import_library
 
 if TYPE_CHECKING:
     from ..extraction import DecodeOptions, ExtractorOptions
@@ -126,12 +127,27 @@ def check_charts() -> None:
 
     Raises
     ------
-    MissingDependencyError
-        If it is not installed.
+    MissingDependencyError, LibraryError
+        If it is not installed, or is and cannot be imported.
     """
-    from ..extraction.libraries import import_library
-
     import_library("matplotlib", "the charts of the results", "pip install matplotlib")
+
+
+def check_ros(purpose: str) -> None:
+    """Refuse to go on without ROS 2.
+
+    Parameters
+    ----------
+    purpose
+        What needs it: the subject of the errors' sentence.
+
+    Raises
+    ------
+    MissingDependencyError, LibraryError
+        If its Python libraries are not installed, or are and cannot be imported.
+    """
+    for module in ("rclpy", "sensor_msgs.msg"):
+        import_library(module, purpose, ROS_ADVICE)
 
 
 def check_folder(path: Path) -> None:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..errors import GCNv2Error, MissingDependencyError
-from .common import MODEL_HELP, ROS_ADVICE, SEQUENCE_HELP, check_folder, check_positive, open_and_tell, parse_size
+from ..errors import GCNv2Error
+from .common import MODEL_HELP, SEQUENCE_HELP, check_folder, check_positive, check_ros, open_and_tell, parse_size
 from .demo_page import write_page
 
 if TYPE_CHECKING:
@@ -40,10 +40,9 @@ def add_parsers(subparsers: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Render or read the frames, run the demonstration, write the page."""
-    try:
-        from ..ros.demonstration import run_demonstration
-    except ImportError as error:
-        raise MissingDependencyError("rclpy", "`gcnv2 demo`", ROS_ADVICE) from error
+    check_ros("`gcnv2 demo`")
+    from ..ros.demonstration import run_demonstration
+
     check_positive(frames=arguments.frames)
     check_folder(arguments.out)
     width, height = parse_size(arguments.input_size)

@@ -9,13 +9,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from ..errors import GCNv2Error, MissingDependencyError
+from ..errors import GCNv2Error
 from .common import (
-    ROS_ADVICE,
     SEQUENCE_HELP,
     add_extractor_arguments,
     check_folder,
     check_positive,
+    check_ros,
     decode_options,
     extractor_options,
     open_and_tell,
@@ -103,10 +103,9 @@ def _offline(arguments: argparse.Namespace, sequence: Any) -> None:
 
 
 def _online(arguments: argparse.Namespace, sequence: Any) -> None:
-    try:
-        from ..ros.online_replay import replay_online
-    except ImportError as error:
-        raise MissingDependencyError("rclpy", "publishing on ROS topics", ROS_ADVICE) from error
+    check_ros("publishing on ROS topics")
+    from ..ros.online_replay import replay_online
+
     with progress_bars() as bars:
         outcome = replay_online(
             sequence,

@@ -10,7 +10,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import GCNv2Error, MissingDependencyError
+from ..errors import GCNv2Error
+from ..libraries import import_library
 from .common import check_folder, check_result, check_threads, open_and_tell
 
 if TYPE_CHECKING:
@@ -198,10 +199,8 @@ def run_train(arguments: argparse.Namespace) -> None:
     from ..training.loop import StepReport, Trainer
     from ..training.pictures import find_photographs
 
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError as error:
-        raise MissingDependencyError("tensorboard", "`gcnv2 train`", "pip install tensorboard") from error
+    import_library("tensorboard", "`gcnv2 train`", "pip install tensorboard")
+    from torch.utils.tensorboard import SummaryWriter
 
     check_threads(arguments.threads)
     check_folder(arguments.out)

@@ -14,6 +14,7 @@ from .common import (
     SEQUENCE_HELP,
     add_extractor_arguments,
     check_result,
+    check_ros,
     decode_options,
     extractor_options,
     open_and_tell,
@@ -68,6 +69,7 @@ def run(arguments: argparse.Namespace) -> None:
             f"no display for Rerun's viewer ({' and '.join(_DISPLAY_VARIABLES)} are not set): use --out FILE.rrd"
         )
     if arguments.live:
+        check_ros("`gcnv2 view --live`")
         from ..ros.live_view import run_live
 
         count = run_live(

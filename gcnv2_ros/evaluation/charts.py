@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import MissingDependencyError
+from ..libraries import import_library
 
 COLOURS = ("#2563eb", "#d97706", "#059669", "#db2777", "#7c3aed", "#0891b2", "#65a30d", "#b91c1c")
 TRUTH_COLOUR = "#9ca3af"
@@ -142,11 +142,9 @@ def trajectory_chart(
 
 
 def _svg(draw: Callable[[Any], None], size: tuple[float, float], title: str) -> str:
-    try:
-        import matplotlib
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingDependencyError("matplotlib", "the charts of the report", "pip install matplotlib") from error
+    matplotlib = import_library("matplotlib", "the charts of the report", "pip install matplotlib")
+    from matplotlib.figure import Figure
+
     with matplotlib.rc_context(_STYLE):
         figure = Figure(figsize=size, layout="constrained")
         draw(figure.subplots())

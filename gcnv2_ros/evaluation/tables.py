@@ -7,8 +7,8 @@ import math
 from pathlib import Path
 from typing import Any
 
-from ..errors import MissingDependencyError
 from ..files import atomic_path
+from ..libraries import import_library
 from .benchmark import ROLL, TILT
 from .bootstrap import FEWEST_BLOCKS
 from .jackknife import BLOCK_FRAMES, FEWEST_FRAME_BLOCKS
@@ -121,13 +121,10 @@ def plot_results(results: dict[str, Any], path: Path) -> None:
 
     Raises
     ------
-    MissingDependencyError
-        If matplotlib is not installed.
+    MissingDependencyError, LibraryError
+        If matplotlib is not installed, or is and cannot be imported.
     """
-    try:
-        import matplotlib
-    except ImportError as error:
-        raise MissingDependencyError("matplotlib", "plotting the benchmark", "pip install matplotlib") from error
+    matplotlib = import_library("matplotlib", "plotting the benchmark", "pip install matplotlib")
     matplotlib.use("Agg")
     from matplotlib import pyplot
 

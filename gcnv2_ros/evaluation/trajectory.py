@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..extraction.libraries import import_library
 from ..files import atomic_path
+from ..libraries import import_library
 
 RPE_FRAMES = 10
 """Frames over which the relative pose error is taken, over all pairs that far apart."""

@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import MissingDependencyError
 from ..features import Features
 from ..files import sha256_of, user_path
+from ..libraries import import_library
 from .extractor import Extractor, Image, Mask, marked
 from .options import DecodeOptions, ExtractionError, ExtractorOptions, is_intel
 from .preprocess import InputGeometry, upright
@@ -44,19 +44,17 @@ class AlikedExtractor(Extractor):
 
     Raises
     ------
-    MissingDependencyError
-        If kornia is not installed.
+    MissingDependencyError, LibraryError
+        If kornia is not installed, or is and cannot be imported.
     ExtractionError
         If the weights file is missing or is not ALIKED's, or the device is not there.
     """
 
     def __init__(self, options: ExtractorOptions, decode: DecodeOptions) -> None:
         super().__init__(decode)
-        try:
-            import torch
-            from kornia.feature import ALIKED
-        except ImportError as error:
-            raise MissingDependencyError("kornia", f"the extractor {options.model!r}", "pip install kornia") from error
+        kornia = import_library("kornia.feature", f"the extractor {options.model!r}", "pip install kornia")
+        import torch
+
         # It imports torch, which not all models need.
         from .runtimes.torch_eager import keep_fp32_exact, resolve_device
 
@@ -74,7 +72,8 @@ class AlikedExtractor(Extractor):
         self._options = options
         self._device = resolve_device(options.device)
         keep_fp32_exact(self._device)
-        self._network: Any = ALIKED(options.model, detection_threshold=_DEFAULT_THRESHOLD).eval().to(self._device)
+        network: Any = kornia.ALIKED(options.model, detection_threshold=_DEFAULT_THRESHOLD)
+        self._network = network.eval().to(self._device)
         try:
             state = torch.load(path, map_location="cpu", weights_only=True)
             missing = set(self._network.load_state_dict(state, strict=False).missing_keys) - _NOT_IN_THE_FILE

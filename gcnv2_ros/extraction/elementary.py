@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .libraries import import_library
+from ..libraries import import_library
 from .quantization import Calibration, activation_scale, quantize_onnx, replace_nodes, rounded_activation
 
 if TYPE_CHECKING:

@@ -23,9 +23,9 @@ from typing import TYPE_CHECKING, Any
 
 from ..features import DESCRIPTOR_BYTES
 from ..files import atomic_path, atomic_write, sha256_of, user_path
+from ..libraries import import_library
 from .elementary import FORM as ELEMENTARY_FORM
 from .elementary import elementary_onnx, part_of_onnx
-from .libraries import import_library
 from .options import ExtractionError
 from .quantization import QUANTIZER, Calibration, quantize_onnx
 from .results import SCHEMA_VERSION

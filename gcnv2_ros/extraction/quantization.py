@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..files import atomic_write
-from .libraries import import_library
+from ..libraries import import_library
 from .options import ExtractionError
 
 if TYPE_CHECKING:

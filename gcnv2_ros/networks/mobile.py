@@ -12,7 +12,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from ..errors import GCNv2Error, MissingDependencyError
+from ..errors import GCNv2Error
+from ..libraries import import_library
 from .common import DESCRIPTOR_CHANNELS, STRIDE, FeatureNetwork
 
 # Expansion factor, output channels, repetitions, stride of the first, dilation of the others.
@@ -133,8 +134,8 @@ class GCNv2Mobile(FeatureNetwork):
 
         Raises
         ------
-        MissingDependencyError
-            If `state_dict` is None and torchvision is not installed.
+        MissingDependencyError, LibraryError
+            If `state_dict` is None and torchvision is not installed, or is and cannot be imported.
         GCNv2Error
             If an entry is missing or has another shape.
         """
@@ -170,11 +171,6 @@ def _head_convolution(inputs: int) -> nn.Sequential:
 
 
 def _torchvision_state_dict() -> Mapping[str, Tensor]:
-    try:
-        import torchvision
-    except ImportError as error:
-        raise MissingDependencyError(
-            "torchvision", "loading MobileNetV2's ImageNet weights", "pip install torchvision"
-        ) from error
+    torchvision = import_library("torchvision", "loading MobileNetV2's ImageNet weights", "pip install torchvision")
     weights = torchvision.models.MobileNet_V2_Weights.IMAGENET1K_V1
     return torchvision.models.mobilenet_v2(weights=weights).state_dict()

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import MissingDependencyError
 from ..geometry import invert_pose, transform_points
+from ..libraries import import_library
 from .keyframes import Keyframe, KeyframeMap
 from .pose import CHI_SQUARE_2, Pinhole, agreeing
 
@@ -29,14 +29,10 @@ def require_gtsam() -> Any:
 
     Raises
     ------
-    MissingDependencyError
-        If it is not installed.
+    MissingDependencyError, LibraryError
+        If it is not installed, or is and cannot be imported.
     """
-    try:
-        import gtsam
-    except ImportError as error:
-        raise MissingDependencyError("gtsam", "odometry", "pip install gtsam") from error
-    return gtsam
+    return import_library("gtsam", "odometry", "pip install gtsam")
 
 
 def adjust(world: KeyframeMap, window: Sequence[Keyframe], around: Sequence[Keyframe], pinhole: Pinhole) -> None:

@@ -49,8 +49,8 @@ class Odometry:
 
     Raises
     ------
-    MissingDependencyError
-        If gtsam is not installed.
+    MissingDependencyError, LibraryError
+        If gtsam is not installed, or is and cannot be imported.
     VocabularyError
         If the vocabulary asks for another score than L1.
     """

@@ -41,8 +41,8 @@ class BackendOutputs:
 
     Raises
     ------
-    MissingDependencyError
-        If `rtabmap` is asked for and rtabmap_msgs is not installed.
+    MissingDependencyError, LibraryError
+        If `rtabmap` is asked for and rtabmap_msgs is not installed, or is and cannot be imported.
     """
 
     def __init__(

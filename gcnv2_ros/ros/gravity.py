@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
@@ -13,8 +12,8 @@ from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Imu
 
-from ..errors import MissingDependencyError
 from ..geometry import pose_from_quaternion
+from ..libraries import import_library
 from ..transforms import RotationBuffer
 from ..upright import GravityFilter, UprightError, roll_of
 from .parameters import FrontendOptions
@@ -67,8 +66,8 @@ def create_roll_source(options: FrontendOptions) -> RollSource | None:
 
     Raises
     ------
-    MissingDependencyError
-        If it is tf, and tf2_msgs is not installed.
+    MissingDependencyError, LibraryError
+        If it is tf, and tf2_msgs is not installed, or is and cannot be imported.
     """
     if options.upright == "imu":
         return ImuRoll(options.imu_rotations)
@@ -128,19 +127,15 @@ class TfRoll:
 
     Raises
     ------
-    MissingDependencyError
-        If tf2_msgs is not installed.
+    MissingDependencyError, LibraryError
+        If tf2_msgs is not installed, or is and cannot be imported.
     """
 
     def __init__(self, fixed_frame: str) -> None:
         self._fixed_frame = fixed_frame
         self._buffer = RotationBuffer()
-        try:
-            self._message_type: Any = importlib.import_module("tf2_msgs.msg").TFMessage
-        except ImportError as error:
-            raise MissingDependencyError(
-                "tf2_msgs", "upright: tf", "sudo apt install ros-$ROS_DISTRO-tf2-msgs"
-            ) from error
+        messages = import_library("tf2_msgs.msg", "upright: tf", "sudo apt install ros-$ROS_DISTRO-tf2-msgs")
+        self._message_type: Any = messages.TFMessage
 
     def subscribe(self, node: Node, warn: Callable[[str], None]) -> list[Any]:
         """Subscribe to ``/tf`` and ``/tf_static``; see `RollSource`."""

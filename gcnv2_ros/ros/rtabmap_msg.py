@@ -8,7 +8,6 @@ Operation", JFR 2019. rtabmap_msgs is needed only by `rgbd_image`; everything el
 from __future__ import annotations
 
 import array
-import importlib
 import struct
 import zlib
 from typing import Any
@@ -17,8 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..depth import points_in_space
-from ..errors import GCNv2Error, MissingDependencyError
+from ..errors import GCNv2Error
 from ..features import Features
+from ..libraries import import_library
 
 # OpenCV's numbers of matrix types.
 _CV_TYPES = {np.dtype(np.uint8): 0, np.dtype(np.float32): 5}
@@ -146,12 +146,9 @@ def require_rtabmap_msgs() -> Any:
 
     Raises
     ------
-    MissingDependencyError
-        If it is not installed.
+    MissingDependencyError, LibraryError
+        If it is not installed, or is and cannot be imported.
     """
-    try:
-        return importlib.import_module("rtabmap_msgs.msg")
-    except ImportError as error:
-        raise MissingDependencyError(
-            "rtabmap_msgs", "the output for RTAB-Map", "sudo apt install ros-$ROS_DISTRO-rtabmap-msgs"
-        ) from error
+    return import_library(
+        "rtabmap_msgs.msg", "the output for RTAB-Map", "sudo apt install ros-$ROS_DISTRO-rtabmap-msgs"
+    )

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ..errors import MissingDependencyError
+from ..libraries import import_library
 from ..stamps import nanoseconds_of
 from .base import SequenceError
 
@@ -56,14 +56,14 @@ class Bag:
     ------
     SequenceError
         If it cannot be read.
+    MissingDependencyError, LibraryError
+        If rosbags is not installed, or is and cannot be imported.
     """
 
     def __init__(self, path: Path) -> None:
-        try:
-            from rosbags.highlevel import AnyReader
-            from rosbags.typesys import Stores, get_typestore
-        except ImportError as error:
-            raise MissingDependencyError("rosbags", "reading bags", "pip install rosbags rosbags-image") from error
+        reading = import_library("rosbags.highlevel", "reading bags", "pip install rosbags rosbags-image")
+        from rosbags.typesys import Stores, get_typestore
+
         self.path = path
         if path.is_dir() and not (path / "metadata.yaml").is_file():
             raise SequenceError(
@@ -77,7 +77,7 @@ class Bag:
             )
         # What a damaged file raises depends on where it is damaged: the library's errors, apsw's, struct's, an assert.
         try:
-            self._reader = AnyReader([path], default_typestore=get_typestore(Stores.LATEST))
+            self._reader = reading.AnyReader([path], default_typestore=get_typestore(Stores.LATEST))
             self._reader.open()
         except Exception as error:
             raise SequenceError(f"{path} cannot be read as a bag: {reason_of(error)}{self.repair}") from error

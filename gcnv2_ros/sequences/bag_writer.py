@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..camera import Camera
-from ..errors import MissingDependencyError
 from ..files import refuse_existing
 from ..geometry import quaternion_of
+from ..libraries import import_library
 from ..stamps import seconds_and_nanoseconds
 from .base import Frame, Sequence, SequenceError
 
@@ -137,17 +137,16 @@ class BagOutput:
     """A bag being written, in any format, with topics opened at their first message."""
 
     def __init__(self, path: Path, kind: BagFormat) -> None:
-        try:
-            from rosbags import rosbag1, rosbag2
-            from rosbags.typesys import Stores, get_types_from_msg, get_typestore
-        except ImportError as error:
-            raise MissingDependencyError("rosbags", "writing bags", "pip install rosbags") from error
+        rosbag1, rosbag2, typesys = (
+            import_library(f"rosbags.{module}", "writing bags", "pip install rosbags")
+            for module in ("rosbag1", "rosbag2", "typesys")
+        )
         self.counts: dict[str, int] = {}
         self._connections: dict[str, Any] = {}
         self._ros1 = kind == "ros1"
-        self._store = get_typestore(Stores.ROS1_NOETIC if self._ros1 else Stores.ROS2_HUMBLE)
+        self._store = typesys.get_typestore(typesys.Stores.ROS1_NOETIC if self._ros1 else typesys.Stores.ROS2_HUMBLE)
         if self._ros1:
-            self._store.register(get_types_from_msg(_TF_DEFINITION, "tf2_msgs/msg/TFMessage"))
+            self._store.register(typesys.get_types_from_msg(_TF_DEFINITION, "tf2_msgs/msg/TFMessage"))
             self._writer: Any = rosbag1.Writer(path)
         else:
             plugin = rosbag2.StoragePlugin.MCAP if kind == "mcap" else rosbag2.StoragePlugin.SQLITE3

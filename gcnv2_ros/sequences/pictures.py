@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import MissingDependencyError
+from ..libraries import import_library
 from .textures import Material, Picture, fractal_noise, lacquer, planks, random_colour, tinted
 
 _LETTERS = np.array(list("ABCDEFGHKLMNPRSTUVXYZabdefghkmnprstuvxyz0123456789&#%+?"))
@@ -352,15 +352,10 @@ def packaged_photographs() -> list[Picture]:
 
     Raises
     ------
-    MissingDependencyError
-        If scikit-image is not installed.
+    MissingDependencyError, LibraryError
+        If scikit-image is not installed, or is and cannot be imported.
     """
-    try:
-        from skimage import data
-    except ImportError as error:
-        raise MissingDependencyError(
-            "skimage", "a synthetic room with photographs", "pip install scikit-image"
-        ) from error
+    data = import_library("skimage.data", "a synthetic room with photographs", "pip install scikit-image")
     names = (
         "astronaut",
         "camera",

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import MissingDependencyError
+from ..libraries import import_library
 
 OPAQUE = 250
 """Alpha from which a pixel counts as opaque: lossy formats do not keep 255."""
@@ -33,19 +33,16 @@ def decode(content: bytes, name: str) -> NDArray[np.uint8] | None:
 
     Raises
     ------
-    MissingDependencyError
-        OpenCV cannot read it and Pillow, which reads DDS and TGA too, is not installed.
+    MissingDependencyError, LibraryError
+        OpenCV cannot read it and Pillow, which reads DDS and TGA too, is not installed, or is and cannot be imported.
     """
     image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED) if content else None
     if image is None:
+        pillow = import_library("PIL.Image", f"decoding {name}", "pip install Pillow")
         try:
-            from PIL import Image, UnidentifiedImageError
-        except ImportError:
-            raise MissingDependencyError("Pillow", f"decoding {name}", "pip install Pillow") from None
-        try:
-            with Image.open(io.BytesIO(content)) as picture:
+            with pillow.open(io.BytesIO(content)) as picture:
                 return np.ascontiguousarray(np.asarray(picture.convert("RGBA"), np.uint8)[..., [2, 1, 0, 3]])
-        except (UnidentifiedImageError, OSError, ValueError, NotImplementedError):
+        except (OSError, ValueError, NotImplementedError):
             return None
     if image.dtype == np.uint16:
         return np.right_shift(image, 8).astype(np.uint8)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import MissingDependencyError
-from ..libraries import LibraryError
+from ...libraries import LibraryError
 from ..options import ExtractionError, ExtractorOptions, is_intel
 
 if TYPE_CHECKING:
@@ -115,8 +115,8 @@ def create_runtime(options: ExtractorOptions, weights: Weights, *, detector: boo
     ------
     ExtractionError
         If there is no such runtime, or it cannot work on that device or in that precision.
-    MissingDependencyError
-        If the runtime that is named is not installed.
+    MissingDependencyError, LibraryError
+        If the runtime that is named is not installed, or is and cannot be imported.
     """
     check_runtime(options.runtime)
     if options.runtime != "auto":
@@ -142,7 +142,7 @@ def create_runtime(options: ExtractorOptions, weights: Weights, *, detector: boo
                 return _build(name, on_cpu, weights, detector)
             except MissingDependencyError:
                 continue
-            except ExtractionError as error:
+            except (ExtractionError, LibraryError) as error:
                 _LOGGER.warning(_PASSED_OVER, name, error)
     return _build("torch", options, weights, detector)
 

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import GCNv2Error
+from ...libraries import import_library
 from ..export import (
     INPUT_NAME,
     OUTPUT_NAMES,
@@ -25,7 +26,6 @@ from ..export import (
     network_stride,
     onnx_key,
 )
-from ..libraries import import_library
 from ..options import ExtractionError, ExtractorOptions, refuse_intel
 from ..quantization import load_calibration
 from . import RawFeatures

@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import GCNv2Error
+from ...libraries import import_library
 from ..export import INPUT_NAME, OUTPUT_NAMES, cached_model, cached_onnx, network_stride, onnx_key
-from ..libraries import import_library
 from ..options import ExtractionError, ExtractorOptions
 from ..quantization import Calibration, load_calibration
 from . import RawFeatures

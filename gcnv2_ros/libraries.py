@@ -6,11 +6,10 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-from ..errors import MissingDependencyError
-from .options import ExtractionError
+from .errors import GCNv2Error, MissingDependencyError
 
 
-class LibraryError(ExtractionError):
+class LibraryError(GCNv2Error):
     """An optional library is needed for what was asked, is installed, and cannot be imported."""
 
 
@@ -20,7 +19,7 @@ def import_library(name: str, purpose: str, install: str) -> Any:
     Parameters
     ----------
     name
-        Of the module.
+        Of the module; one within a package, as ``tf2_msgs.msg``, stands for the package.
     purpose
         What needs it: the subject of the errors' sentence.
     install
@@ -36,9 +35,11 @@ def import_library(name: str, purpose: str, install: str) -> Any:
     try:
         return importlib.import_module(name)
     except Exception as error:
-        if isinstance(error, ModuleNotFoundError) and error.name == name:
-            raise MissingDependencyError(name, purpose, install) from error
+        library = name.partition(".")[0]
+        # A module that the library itself needs has another name.
+        if isinstance(error, ModuleNotFoundError) and error.name in (library, name):
+            raise MissingDependencyError(library, purpose, install) from error
         raise LibraryError(
-            f"{purpose} needs the Python library {name!r}, which is installed and cannot be imported "
+            f"{purpose} needs the Python library {library!r}, which is installed and cannot be imported "
             f"({type(error).__name__}: {error}); reinstall it, or what it asks for"
         ) from error
