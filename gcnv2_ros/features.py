@@ -152,6 +152,13 @@ class Features:
         return Features(np.zeros((0, 2), np.float32), np.zeros(0, np.float32), descriptors, image_size, metric)
 
 
+def wrapped_degrees(degrees: ArrayLike) -> NDArray[np.float32]:
+    """Angles as `Features.angle` has them: float32, in [0, 360)."""
+    angle = np.mod(degrees, 360.0).astype(np.float32)
+    # Of what is a little less than a full turn, rounding makes one.
+    return np.where(angle < 360.0, angle, np.float32(0.0))
+
+
 _UNSET: NDArray = np.zeros(0)
 _PER_KEYPOINT: dict[str, tuple[type, float]] = {
     "response": (np.float32, 0.0),

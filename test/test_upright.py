@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from gcnv2_ros.extraction import DecodeOptions, ExtractionError, Extractor, ExtractorOptions, create_extractor
 from gcnv2_ros.extraction.preprocess import InputGeometry, network_input, resize, upright
-from gcnv2_ros.features import Features, unpack_descriptors
+from gcnv2_ros.features import Features, unpack_descriptors, wrapped_degrees
 from gcnv2_ros.upright import GravityFilter, UprightError, roll_of
 
 SIZES = st.tuples(st.integers(32, 400), st.integers(32, 400))
@@ -218,6 +218,12 @@ def test_a_batch_with_rolls_gives_what_single_images_give(extractor: Extractor, 
         alone = extractor.extract(image, roll=roll)
         np.testing.assert_allclose(features.uv, alone.uv, atol=1e-3)
         np.testing.assert_array_equal(features.angle, alone.angle)
+
+
+@pytest.mark.parametrize("roll", [-1e-14, -1e-7, -1e-6, 359.9999999, 720.0 - 1e-6])
+def test_an_angle_is_less_than_a_full_turn_as_it_is_kept(roll: float) -> None:
+    assert np.float32(InputGeometry.of((640, 480), None, 16, roll).angle) in (np.float32(0.0), np.float32(-1.0))
+    np.testing.assert_array_equal(wrapped_degrees([roll, -90.0, 450.0]), np.array([0, 270, 90], np.float32))
 
 
 @pytest.mark.parametrize("quarter", range(-4, 4))

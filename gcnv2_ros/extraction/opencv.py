@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from ..features import Features, Metric
+from ..features import Features, Metric, wrapped_degrees
 from .extractor import Extractor, Image, Mask, marked
 from .options import DecodeOptions, ExtractionError, ExtractorOptions
 from .preprocess import InputGeometry, resize, resize_mask
@@ -137,5 +137,5 @@ class OpenCVExtractor(Extractor):
             geometry.image_size,
             self.metric,
             size=size * np.float32(geometry.mean_scale),
-            angle=np.degrees(turned) % 360.0,
+            angle=wrapped_degrees(np.degrees(turned)),
         )

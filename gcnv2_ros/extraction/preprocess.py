@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from ..features import wrapped_degrees
 from .options import MINIMUM_SIDE, ExtractionError
 
 CANVAS_TILTS = (5.0, 15.0, 45.0)
@@ -105,7 +106,11 @@ class InputGeometry:
     @property
     def angle(self) -> float:
         """`Features.angle` of this image's keypoints: the roll taken out, in [0, 360) degrees; -1 for none."""
-        return (90.0 * self.turns + self.tilt) % 360.0 if self.turns or self.tilt else -1.0
+        if not (self.turns or self.tilt):
+            return -1.0
+        angle = (90.0 * self.turns + self.tilt) % 360.0
+        # Of float32, in which features have it, what is nearly a full turn is one.
+        return angle if wrapped_degrees(angle) > 0.0 else 0.0
 
     @property
     def is_surrounded(self) -> bool:
