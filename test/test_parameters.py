@@ -117,6 +117,7 @@ def test_half_a_grid_is_no_grid() -> None:
         ("mode", "mono3d", "'mode' must be one of mono, stereo, rgbd, multi, got 'mono3d'"),
         ("cameras", ["front", "front"], "'cameras' holds a name twice"),
         ("cameras", ["front camera"], "'cameras' holds 'front camera'"),
+        ("cameras", ["a" * 101], "'cameras' holds a name of 101 letters, aaaaaaaaaaaaaaaaaaaa...; at most 100"),
         ("cameras", [], "'cameras' must be of the type string_array, got"),
         ("cameras", "front", "'cameras' must be of the type string_array, got 'front'"),
         ("mask_labels", [1, 2.5], "'mask_labels' must be of the type integer_array, got"),

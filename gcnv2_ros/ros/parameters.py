@@ -30,6 +30,8 @@ __all__ = [
 ]
 
 _CAMERA_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*(/[A-Za-z][A-Za-z0-9_]*)*")
+# Names of topics, of which this is a part, have at most some 250 letters.
+_LONGEST_CAMERA_NAME = 100
 
 _SPECS = {spec.name: spec for spec in PARAMETERS}
 
@@ -163,6 +165,11 @@ def _check_rtabmap(values: Mapping[str, Any]) -> None:
 
 def _checked_cameras(names: list[str]) -> tuple[str, ...]:
     for name in names:
+        if len(name) > _LONGEST_CAMERA_NAME:
+            raise ParameterError(
+                f"the parameter 'cameras' holds a name of {len(name)} letters, {name[:20]}...; at most "
+                f"{_LONGEST_CAMERA_NAME} leave room for the rest of a topic's name"
+            )
         if not _CAMERA_NAME.fullmatch(name):
             raise ParameterError(
                 f"the parameter 'cameras' holds {name!r}, which can be no part of a topic's name: letters, digits and _"
