@@ -232,10 +232,9 @@ class FeatureTracker:
             return matches
         # In an order of their places, so that the samples that are drawn do not depend on that of the keypoints.
         order = np.lexsort(before.uv[matches.index_a].T)
-        matches = Matches(matches.index_a[order], matches.index_b[order], matches.distance[order])
         _, inliers = cv2.findFundamentalMat(
-            before.uv[matches.index_a],
-            features.uv[matches.index_b],
+            before.uv[matches.index_a[order]],
+            features.uv[matches.index_b[order]],
             cv2.FM_RANSAC,
             self.options.epipolar_distance,
             _RANSAC_CONFIDENCE,
@@ -244,7 +243,7 @@ class FeatureTracker:
         # Without a geometry, as of a scene that does not move at all, nothing contradicts it.
         if inliers is None or inliers.size != len(matches) or not inliers.any():
             return matches
-        kept = inliers.ravel().astype(bool)
+        kept = np.sort(order[inliers.ravel().astype(bool)])
         return Matches(matches.index_a[kept], matches.index_b[kept], matches.distance[kept])
 
     def _refine(

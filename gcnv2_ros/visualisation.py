@@ -126,8 +126,8 @@ class RerunView:
         Returns
         -------
         int
-            Number of matches with the frame before: mutual nearest neighbours that pass a ratio test of 0.9. None where
-            its descriptors are of another kind.
+            Number of matches with the frame before: mutual nearest neighbours that pass a ratio test of 0.9. 0
+            where its descriptors are of another kind.
         """
         rerun = self._rerun
         colours = _by_rank(len(features))

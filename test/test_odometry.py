@@ -210,7 +210,28 @@ def test_points_too_few_to_hold_a_pose_give_none() -> None:
     for point in rng.uniform((-2.0, -1.5, 1.0), (2.0, 1.5, 5.0), (200, 1, 3)):
         pixels = pinhole.project(point) + 0.5 * rng.standard_normal((1, 2))
         found.append(refine_pose(np.eye(4), point, pixels, point[:, 2], pinhole))
-    assert any(pose is None for pose in found)
+    assert all(pose is None for pose in found)
+
+
+@pytest.mark.parametrize("deep", [False, True])
+def test_a_pose_is_held_by_points_that_are_neither_behind_it_nor_on_one_line(deep: bool) -> None:
+    pinhole = Pinhole(500.0, 500.0, 320.0, 240.0, pixel_sigma=1.0, inverse_depth_sigma=0.01)
+    corners = np.array([[-1.0, -1.0, 4.0], [1.0, -1.0, 4.0], [-1.0, 1.0, 5.0], [1.0, 1.0, 3.0]])
+    line = np.array([0.1, 0.2, 3.0]) + np.linspace(0.0, 1.0, 8)[:, None] * (0.5, 0.2, 0.1)
+
+    def refined(points: np.ndarray) -> np.ndarray | None:
+        seen = np.abs(points)
+        depth = seen[:, 2] if deep else np.full(len(points), np.nan)
+        return refine_pose(np.eye(4), points, pinhole.project(seen), depth, pinhole)
+
+    for points in (line, -corners, corners[:0], corners[:1]):
+        assert refined(points) is None
+    shifted = np.eye(4)
+    shifted[:3, 3] = (0.02, -0.01, 0.03)
+    depth = corners[:, 2] if deep else np.full(4, np.nan)
+    found = refine_pose(shifted, corners, pinhole.project(corners), depth, pinhole)
+    assert found is not None
+    np.testing.assert_allclose(found, np.eye(4), atol=1e-4)
 
 
 def test_rays_stand_for_the_calibration(exact: TrueFeatures) -> None:

@@ -122,7 +122,8 @@ class Odometry:
         Raises
         ------
         OdometryError
-            If the stamp is not later than the one before, or the descriptors are of another kind than before.
+            If the stamp is not later than the one before, the descriptors are of another kind than before, or there are
+            not as many rays as features.
         """
         if self._stamp_ns is not None and stamp_ns <= self._stamp_ns:
             raise OdometryError(f"the frame at {stamp_ns} ns does not come after the one at {self._stamp_ns} ns")

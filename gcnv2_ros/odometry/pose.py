@@ -24,6 +24,8 @@ _RANSAC_CONFIDENCE = 0.9999
 _RANSAC_THRESHOLD = 3.0
 _ROUNDS = 10
 _CONVERGED = 1e-8
+# Far points hold a position less than a rotation, by the square of their distance; rounding alone leaves 1e-16.
+_LEAST_HOLD = 1e-12
 
 
 @dataclass(frozen=True)
@@ -156,11 +158,10 @@ def refine_pose(
         )
         weights = np.concatenate([weight, weight, depth_weight])
         residuals = np.concatenate([residual[:, 0], residual[:, 1], depth_residual])
-        normal = jacobian.T @ (jacobian * weights[:, None]) + 1e-9 * np.eye(6)
-        try:
-            step = -np.linalg.solve(normal, jacobian.T @ (weights * residuals))
-        except np.linalg.LinAlgError:
+        normal = jacobian.T @ (jacobian * weights[:, None])
+        if not _holds(normal):
             return None
+        step = -np.linalg.solve(normal, jacobian.T @ (weights * residuals))
         change = np.eye(4)
         change[:3, :3] = cv2.Rodrigues(step[3:])[0]
         change[:3, 3] = step[:3]
@@ -176,6 +177,14 @@ def agreeing(
     """Which points (M, 3) reproject to their pixels (M, 2) within the noise: bool (M,)."""
     apart = (pinhole.project(transform_points(pose, points)) - pixels) / pinhole.pixel_sigma
     return np.asarray(np.nan_to_num(np.einsum("md,md->m", apart, apart), nan=np.inf) < CHI_SQUARE_2)
+
+
+def _holds(normal: NDArray[np.float64]) -> bool:
+    """Whether normal equations (6, 6) have one solution."""
+    if not np.isfinite(normal).all():
+        return False
+    smallest, *_, largest = np.linalg.eigvalsh(normal)
+    return bool(smallest > _LEAST_HOLD * largest)
 
 
 def _huber(squared: NDArray[np.float64], limit: float) -> NDArray[np.float64]:

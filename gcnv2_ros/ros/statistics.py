@@ -31,7 +31,8 @@ class Snapshot:
     input_rate, output_rate
         Frames a second over the latest `WINDOW_SECONDS`.
     latency_median, latency_p99
-        Seconds from the receipt of an image to the publishing of its features, over the same time; NaN without frames.
+        Seconds from the receipt of the last of a frame's messages to the publishing of its features, over the same
+        time; NaN without frames.
     keypoints
         Number in the latest frame; None before the first.
     silence
