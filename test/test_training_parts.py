@@ -436,7 +436,7 @@ def _holds_numbers(value: object) -> bool:
 )
 def test_the_recipes_of_the_package_are_valid_and_named_after_their_model(path: Path) -> None:
     config = load_config(path)
-    assert re.sub("_(second|third|fourth|fifth|sixth|seventh|eighth|ninth|own_pictures)$", "", path.stem) == config.model
+    assert re.sub("_(second|third|fourth|fifth|sixth|seventh|eighth|own_pictures)$", "", path.stem) == config.model
     assert config.data.pictures
 
 
