@@ -327,6 +327,41 @@ def test_a_gyroscope_beats_the_accelerometer_alone_while_the_camera_shakes() -> 
     assert worst(True) < worst(False) / 3
 
 
+def test_a_gyroscope_of_few_measurements_a_second_is_followed_while_its_rate_changes() -> None:
+    gravity_filter = GravityFilter()
+    for stamp, down in run_filter(gravity_filter, gyroscope=True, rate=10.0):
+        found = gravity_filter.gravity_at(stamp)
+        assert found is not None
+        assert degrees_between(found, down) < 0.6
+
+
+def test_a_reading_that_is_far_from_gravity_hardly_pulls() -> None:
+    gravity_filter = GravityFilter()
+    down = np.array([0.0, 0.0, -1.0])
+    # A second at rest, and one of 8 m/s^2 forward, whose sum with gravity's reaction leans by 39 degrees.
+    for count in range(400):
+        stamp = 1_000_000_000 + 5_000_000 * count
+        gravity_filter.update(stamp, (0.0, 0.0, 0.0), (0.0 if count < 200 else 8.0, 0.0, 9.81))
+    found = gravity_filter.gravity_at(stamp)
+    assert found is not None
+    assert degrees_between(found, down) < 6.0
+
+
+@pytest.mark.parametrize("rate", [None, (0.0, 0.0, 0.0), (0.1, 0.0, 0.0)])
+@pytest.mark.parametrize("stamp", [1_000_000_000, 1_005_000_000, 1_010_000_000, 1_020_000_000])
+def test_changing_a_direction_that_was_given_does_not_change_the_next(
+    rate: tuple[float, float, float] | None, stamp: int
+) -> None:
+    gravity_filter = GravityFilter()
+    for measured in (1_000_000_000, 1_010_000_000):
+        gravity_filter.update(measured, rate, (0.0, 0.0, 9.81))
+    first = gravity_filter.gravity_at(stamp)
+    assert first is not None
+    before = first.copy()
+    first *= 0.0
+    np.testing.assert_array_equal(gravity_filter.gravity_at(stamp), before)
+
+
 def test_gravity_is_known_between_and_shortly_after_measurements_only() -> None:
     gravity_filter = GravityFilter(history=2.0, longest_gap=0.5)
     assert gravity_filter.gravity_at(0) is None
