@@ -156,6 +156,25 @@ def test_deactivating_in_the_midst_of_a_frame_ends_it_and_cleanup_frees_the_mode
         assert len(built) == 2
 
 
+def test_a_node_that_rests_subscribes_to_nothing(
+    namespace: str, probe: Probe, create: Callable[..., Extractor]
+) -> None:
+    with InProcess(create, namespace, {"upright": "imu"}) as running:
+
+        def topics() -> list[str]:
+            return sorted(subscription.topic_name for subscription in running.node.subscriptions)
+
+        resting = topics()
+        for _ in range(2):
+            assert activate(probe)
+            active = topics()
+            for topic in ("image", "camera_info", "imu"):
+                assert active.count(f"{namespace}/{topic}") == 1
+            assert probe.change_state(Transition.TRANSITION_DEACTIVATE)
+            assert topics() == resting
+            assert probe.change_state(Transition.TRANSITION_CLEANUP)
+
+
 def begin_frame_without_end(namespace: str, probe: Probe, extractor: Watched) -> None:
     """Have the node work on a frame until `Watched.go_on` is set."""
     images = probe.publisher(Image, f"{namespace}/image")

@@ -13,7 +13,7 @@ pytest.importorskip("rclpy", reason="ROS 2 is not installed")
 
 from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticStatus
-from sensor_msgs.msg import CameraInfo
+from sensor_msgs.msg import CameraInfo, RegionOfInterest
 
 from gcnv2_ros.camera import Camera, CameraError
 from gcnv2_ros.features import Features
@@ -143,6 +143,14 @@ def test_stopping_tells_of_waiting_frames_and_of_one_that_does_not_end() -> None
     assert worker.stop(0.01) == ([3], False)
     release.set()
     assert worker.stop(TIMEOUT) == ([0], True)
+
+
+def test_stopping_does_not_wait_for_the_other_cameras_frames() -> None:
+    worker: Worker[int] = Worker(lambda items: None, lambda items, error: None, capacity=1, lanes=2, gather=3600.0)
+    worker.submit(1)
+    dismissed, ended = worker.stop(TIMEOUT)
+    assert ended
+    assert sum(dismissed) == 1
 
 
 def test_rates_and_latencies_are_those_of_the_latest_seconds() -> None:
@@ -304,6 +312,30 @@ def test_the_calibration_follows_camera_info() -> None:
 
     assert calibration.update(CameraInfo(width=640, height=480))
     assert calibration.view.rays(features) is None
+
+
+@pytest.mark.parametrize(
+    "field",
+    ["d", "k", "r", "p", "binning_x", "binning_y", "roi.x_offset", "roi.y_offset", "roi.width", "roi.height"],
+)
+def test_a_camera_info_that_differs_in_a_single_field_is_another_calibration(field: str) -> None:
+    turn = cv2.Rodrigues(np.array([0.0, 0.0, 0.1]))[0]
+    projection = [[480.0, 0, 310, -40], [0, 480.0, 230, 0], [0, 0, 1, 0]]
+    sensor = Camera(640, 480, 500.0, 500.0, 320.0, 240.0, "plumb_bob", (0.1,) * 5, turn, projection)
+    first, second = (CameraInfo(**sensor.camera_info_fields(), binning_x=2, binning_y=2) for _ in range(2))
+    for message in (first, second):
+        message.roi = RegionOfInterest(x_offset=100, y_offset=80, width=200, height=100)
+    if len(field) == 1:
+        getattr(second, field)[0] *= 1.01
+    else:
+        part, _, name = field.rpartition(".")
+        target = getattr(second, part) if part else second
+        setattr(target, name, getattr(target, name) * 2)
+    calibration = Calibration()
+    assert calibration.update(first)
+    before = calibration.camera
+    assert calibration.update(second)
+    assert calibration.camera == Camera.from_camera_info(second) != before
 
 
 def test_what_a_rectified_image_is_seen_by_does_not_depend_on_who_rectified_it() -> None:
