@@ -10,15 +10,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 
 pytest.importorskip("rclpy", reason="ROS 2 is not installed")
 
 from ros_helpers import NodeProcess, Probe, gray_message
-from sensor_msgs.msg import Image, PointCloud2
-from tf2_messages import environment_with_tf2_msgs
+from sensor_msgs.msg import CameraInfo, Image, PointCloud2
+from tf2_messages import environment_with_tf2_msgs, folder_for_tf2_msgs
 
+from gcnv2_ros.camera import Camera
 from gcnv2_ros.extraction import ExtractorOptions, create_extractor
 from gcnv2_ros.ros.features_msg import ReceivedFeatures, decode_features
 from gcnv2_ros.sequences import open_sequence
@@ -72,9 +74,11 @@ class Broadcaster:
 
 
 @pytest.fixture
-def broadcaster(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[Broadcaster]:
+def broadcaster(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Broadcaster]:
     """What publishes transforms; processes that are started from now on have tf2_msgs."""
-    for name, value in environment_with_tf2_msgs(tmp_path_factory.mktemp("tf2_msgs")).items():
+    for name, value in environment_with_tf2_msgs(folder_for_tf2_msgs(request.config, tmp_path)).items():
         monkeypatch.setenv(name, value)
     broadcaster = Broadcaster()
     yield broadcaster
@@ -89,8 +93,14 @@ def about_x(degrees: float) -> tuple[float, ...]:
 
 def test_images_are_turned_upright_by_tf(tmp_path: Path, broadcaster: Broadcaster) -> None:
     frame = open_sequence("room:frames=1,width=320,height=240")[0]
-    parameters = {**NETWORK, "upright": "tf", "upright_fixed_frame": "map", "subscribe_reliability": "reliable"}
-    remappings = {"__node": NAME[1:], "image": f"{NAME}/image"}
+    parameters = {
+        **NETWORK,
+        "upright": "tf",
+        "upright_fixed_frame": "map",
+        "subscribe_reliability": "reliable",
+        "rectified_input": True,
+    }
+    remappings = {"__node": NAME[1:], **{topic: f"{NAME}/{topic}" for topic in ("image", "camera_info")}}
     with Probe(NAME) as probe, NodeProcess(tmp_path / "log.txt", parameters, remappings) as process:
         process.wait_for_log("active")
         clouds = probe.collect(PointCloud2, f"{NAME}/features")
@@ -130,6 +140,23 @@ def test_images_are_turned_upright_by_tf(tmp_path: Path, broadcaster: Broadcaste
                 expected = extractor.extract(frame.image, roll=degrees)
             assert len(leaning) == len(expected)
             np.testing.assert_allclose(leaning.uv, expected.uv, atol=0.05)
+
+        # The rectified image is turned against the frame that tf knows.
+        calibrations = probe.publisher(CameraInfo, f"{NAME}/camera_info")
+        turn = cv2.Rodrigues(np.radians([0.0, 0.0, 8.0]))[0]
+        projection = [[200, 0, 160, 0], [0, 200, 120, 0], [0, 0, 1, 0]]
+        camera = Camera(320, 240, 200.0, 200.0, 160.0, 120.0, rectification=turn, projection=projection)
+
+        def calibrate_and_lean() -> None:
+            calibrations.publish(CameraInfo(**camera.camera_info_fields()))
+            lean(250, -25.0)
+
+        def turned_further() -> bool:
+            # Until the calibration has come, images are turned by the lean alone.
+            clouds.clear()
+            return np.allclose(features(250, meanwhile=calibrate_and_lean).features.angle, 33.0, atol=1e-3)
+
+        probe.wait_for(turned_further, "an image that is turned by both")
 
         # Transforms stop, and time goes on: the last one does not hold for ever.
         assert (features(300).features.angle == -1).all()

@@ -7,12 +7,15 @@ never for the test process, so that tests of a missing tf2_msgs stay true.
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import os
 import shutil
 import subprocess
 import sys
 import sysconfig
+import tempfile
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -60,7 +63,7 @@ def environment_with_tf2_msgs(folder: Path) -> dict[str, str]:
     Parameters
     ----------
     folder
-        Where it may be built; empty.
+        Where it is built, or has been by an earlier run; runs at the same time may share it.
     """
     if importlib.util.find_spec("tf2_msgs") is not None:
         return {}
@@ -68,13 +71,49 @@ def environment_with_tf2_msgs(folder: Path) -> dict[str, str]:
     missing = [name for name in _GENERATORS if not (prefix / "share" / name / "cmake").is_dir()]
     if missing:
         pytest.skip(f"tf2_msgs is not installed, and {missing[0]}, to build it, neither (the extra 'test' has it)")
-    for program, package in (("cmake", "cmake"), ("make", "make"), ("g++", "g++")):
-        if shutil.which(program) is None:
-            pytest.skip(f"tf2_msgs is not installed, and to build it there is no {program} (Debian: {package})")
-    if not (Path(sysconfig.get_path("include")) / "Python.h").is_file():
-        pytest.skip("tf2_msgs is not installed, and to build it there are no headers of Python (Debian: python3-dev)")
+    install = folder / _fingerprint()
+    if not install.is_dir():
+        for program, package in (("cmake", "cmake"), ("make", "make"), ("g++", "g++")):
+            if shutil.which(program) is None:
+                pytest.skip(f"tf2_msgs is not installed, and to build it there is no {program} (Debian: {package})")
+        if not (Path(sysconfig.get_path("include")) / "Python.h").is_file():
+            pytest.skip(
+                "tf2_msgs is not installed, and to build it there are no headers of Python (Debian: python3-dev)"
+            )
+        with tempfile.TemporaryDirectory(dir=folder) as scratch:
+            # Whole or not at all: nobody sees a build that is under way or was broken off.
+            _move(_built(Path(scratch)), install)
+    python = next(install.glob("lib/python*/site-packages"))
+    return {
+        "PYTHONPATH": _before(python, "PYTHONPATH"),
+        "LD_LIBRARY_PATH": _before(install / "lib", "LD_LIBRARY_PATH"),
+    }
 
+
+def folder_for_tf2_msgs(config: pytest.Config, otherwise: Path) -> Path:
+    """Where it is kept from one run to the next; `otherwise` where pytest keeps nothing."""
+    cache = getattr(config, "cache", None)
+    try:
+        return otherwise if cache is None else cache.mkdir("tf2_msgs")
+    except OSError:
+        return otherwise
+
+
+def _fingerprint() -> str:
+    """A name for all that the built package depends on."""
+    libraries = sorted(
+        f"{found.name} {found.version}"
+        for found in metadata.distributions()
+        if found.name.lower().replace("_", "-").startswith(("ros-", "rosidl-"))
+    )
+    content = [_CMAKE, _MANIFEST, _MESSAGE, sys.prefix, str(sysconfig.get_config_var("EXT_SUFFIX")), *libraries]
+    return hashlib.sha256("\n".join(content).encode()).hexdigest()[:16]
+
+
+def _built(folder: Path) -> Path:
+    """Build and install it in an empty folder; returns where to."""
     source, build, install = folder / "source", folder / "build", folder / "install"
+    prefix = Path(sys.prefix)
     (source / "msg").mkdir(parents=True)
     (source / "CMakeLists.txt").write_text(_CMAKE)
     (source / "package.xml").write_text(_MANIFEST)
@@ -93,11 +132,16 @@ def environment_with_tf2_msgs(folder: Path) -> dict[str, str]:
     ):
         done = subprocess.run(["cmake", *arguments], env=environment, capture_output=True, text=True)
         assert done.returncode == 0, f"tf2_msgs could not be built:\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
-    python = next(install.glob("lib/python*/site-packages"))
-    return {
-        "PYTHONPATH": _before(python, "PYTHONPATH"),
-        "LD_LIBRARY_PATH": _before(install / "lib", "LD_LIBRARY_PATH"),
-    }
+    return install
+
+
+def _move(built: Path, install: Path) -> None:
+    try:
+        built.rename(install)
+    except OSError:
+        # Another run was faster, and its build is as good.
+        if not install.is_dir():
+            raise
 
 
 def _before(path: Path, variable: str) -> str:
