@@ -13,6 +13,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+import yaml
 
 pytest.importorskip("rclpy", reason="ROS 2 is not installed")
 
@@ -213,6 +214,44 @@ def test_right_features_have_the_rays_and_the_header_of_the_right_image(start: C
         received = frontend.features(output)
         assert_rays(received, camera.rectified())
         assert received.header == messages[role].header
+
+
+def test_each_image_of_a_pair_has_its_calibration_file(start: Callable[..., Frontend], tmp_path: Path) -> None:
+    files = {}
+    right = turned((0.0, 0.0, 0.0), cx=140.0, baseline=0.1)
+    for parameter, camera in (("calibration_file", LEFT), ("right_calibration_file", right)):
+        files[parameter] = tmp_path / f"{parameter}.yaml"
+        files[parameter].write_text(yaml.safe_dump(camera.to_dict()))
+    frontend = start(mode="stereo", **{name: str(file) for name, file in files.items()})
+    frontend.process({"image": gray_message(textured(1)), "right": gray_message(textured(2))})
+    assert_rays(frontend.features(), LEFT.rectified())
+    assert_rays(frontend.features("right/features"), right.rectified())
+
+
+def test_each_camera_of_several_has_the_files_of_its_name(
+    start: Callable[..., Frontend], orb: Extractor, tmp_path: Path
+) -> None:
+    cameras = {"front": LEFT, "rear": turned((0.0, 0.0, 0.0), cx=140.0)}
+    columns = np.arange(SIZE[0])[None].repeat(SIZE[1], axis=0)
+    masks = {"front": columns < 200, "rear": columns >= 120}
+    for name, camera in cameras.items():
+        (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(camera.to_dict()))
+        cv2.imwrite(str(tmp_path / f"{name}.png"), np.where(masks[name], 255, 0).astype(np.uint8))
+    template = str(tmp_path / "{camera}")
+    frontend = start(
+        mode="multi",
+        cameras=[*cameras],
+        rectified_input=True,
+        calibration_file=f"{template}.yaml",
+        mask_file=f"{template}.png",
+    )
+    image = textured(1)
+    frontend.process(*({"image": gray_message(image, frame_id=name)} for name in cameras))
+    for name, camera in cameras.items():
+        received = frontend.features(f"{name}/features")
+        assert received.header.frame_id == name
+        assert_same(received.features, orb.extract(image, mask=masks[name]))
+        assert_rays(received, camera.rectified())
 
 
 def test_each_image_of_a_raw_pair_is_rectified_by_its_own_calibration(
