@@ -216,6 +216,9 @@ def test_a_binned_region_shows_what_its_pixels_show(
     u = offset[0] + 7 * bins[0] + (bins[0] - 1) / 2
     v = offset[1] + 5 * bins[1] + (bins[1] - 1) / 2
     np.testing.assert_allclose(seen.undistort([[7.0, 5.0]]), camera.undistort([[u, v]]), atol=1e-9)
+    np.testing.assert_allclose(
+        seen.rectified().undistort([[7.0, 5.0]]), projected.rectified().undistort([[u, v]]), atol=1e-9
+    )
     assert seen.baseline == pytest.approx(60.0 / camera.fx)
 
 
@@ -300,12 +303,12 @@ def test_rectification_maps_are_those_of_opencv() -> None:
     left_to_right = np.eye(4)
     left_to_right[:3, :3] = cv2.Rodrigues(np.array([0.01, -0.03, 0.02]))[0]
     left_to_right[0, 3] = -0.11
-    left, _ = rectify_pair(WIDE, WIDE, left_to_right)
-    expected = cv2.initUndistortRectifyMap(
-        WIDE.matrix, np.array(WIDE.coefficients), left.rectification, left.projection, (WIDTH, HEIGHT), cv2.CV_32FC1
-    )
-    for mine, theirs in zip(left.rectification_maps(), expected):
-        assert np.abs(mine - theirs).max() < 1e-2
+    for side in rectify_pair(WIDE, KINECT, left_to_right):
+        expected = cv2.initUndistortRectifyMap(
+            side.matrix, np.array(side.coefficients), side.rectification, side.projection, (WIDTH, HEIGHT), cv2.CV_32FC1
+        )
+        for mine, theirs in zip(side.rectification_maps(), expected, strict=True):
+            assert np.abs(mine - theirs).max() < 1e-2
 
 
 def test_rectification_without_a_projection_is_refused() -> None:
