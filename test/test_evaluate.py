@@ -14,20 +14,22 @@ from typing import Any
 import numpy as np
 import pytest
 
+from gcnv2_ros.camera import Camera
 from gcnv2_ros.cli.main import main
 from gcnv2_ros.errors import MissingDependencyError
 from gcnv2_ros.evaluation.benchmark import pose_difference
-from gcnv2_ros.evaluation.comparison import ComparisonOptions, compare, verdict
-from gcnv2_ros.evaluation.correspondence import true_positions
+from gcnv2_ros.evaluation.comparison import ComparisonOptions, compare, stereo_statistics, verdict
+from gcnv2_ros.evaluation.correspondence import score_frames, true_positions
 from gcnv2_ros.evaluation.frontends import parse_frontend
 from gcnv2_ros.evaluation.homography import EvaluationError
-from gcnv2_ros.evaluation.odometry_runs import Run, summarise_runs
+from gcnv2_ros.evaluation.odometry_runs import Run, run_odometry_once, summarise_runs
 from gcnv2_ros.evaluation.output import text_tables
 from gcnv2_ros.evaluation.pose import score_measured_pairs
 from gcnv2_ros.evaluation.recording import record
 from gcnv2_ros.evaluation.report import write_report
-from gcnv2_ros.evaluation.trajectory import TrajectoryScores, score_trajectory
+from gcnv2_ros.evaluation.trajectory import RPE_FRAMES, TrajectoryScores, score_trajectory
 from gcnv2_ros.features import Features
+from gcnv2_ros.geometry import invert_pose, pose_from_quaternion
 from gcnv2_ros.sequences import Frame, RoomOptions, Sequence, SyntheticRoom, open_sequence
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -112,6 +114,49 @@ def test_the_room_s_true_positions_are_where_the_points_are() -> None:
     assert np.median(np.linalg.norm(back[both] - uv[both], axis=1)) < 0.1
 
 
+CAMERA = Camera(64, 48, 50.0, 50.0, 31.5, 23.5)
+
+
+def box_before_a_wall(index: int, x: float) -> Frame:
+    """What a camera at `x` metres sees of a wall 4 m away and of a box 2 m away, between x = 0.2 and 0.7 m."""
+    at_two_metres = x + 2 * (np.arange(64) - CAMERA.cx) / CAMERA.fx
+    depth = np.where((at_two_metres > 0.2) & (at_two_metres < 0.7), 2.0, 4.0).astype(np.float32)
+    pose = np.eye(4)
+    pose[0, 3] = x
+    return Frame(index, index, np.zeros((48, 64), np.uint8), np.tile(depth, (48, 1)), pose=pose)
+
+
+def features_at(uv: np.ndarray, descriptors: np.ndarray) -> Features:
+    return Features(uv.astype(np.float32), np.zeros(len(uv)), descriptors, (64, 48))
+
+
+def test_what_is_hidden_in_the_other_frame_is_not_judged() -> None:
+    first, second = box_before_a_wall(0, 0.0), box_before_a_wall(1, 1.0)
+    u, v = np.meshgrid(np.arange(2, 64, 4.0), np.arange(2, 48, 4.0))
+    uv = np.column_stack([u.ravel(), v.ravel()])
+    descriptors = np.random.default_rng(0).integers(0, 256, (len(uv), 32), dtype=np.uint8)
+    features = features_at(uv, descriptors)
+    truth, visible = true_positions(features, first, second, CAMERA)
+    box = (uv[:, 0] > 37) & (uv[:, 0] < 49)
+    np.testing.assert_allclose(truth, uv - np.where(box, 25.0, 12.5)[:, None] * [1, 0], atol=1e-4)
+    # The second camera sees the box before the wall between x = -0.6 and 0.4 m, and nothing left of -1.52 m.
+    np.testing.assert_array_equal(visible, (uv[:, 0] > 13) & ~((uv[:, 0] > 24) & (uv[:, 0] < 36.5)))
+    # Keypoints in the middle of the box for what it hides.
+    found = np.where(visible[:, None], truth, [18.0, 24.0])
+    scores = score_frames((features, features_at(found, descriptors)), first, second, CAMERA)
+    assert (scores.judged, scores.keypoints) == (visible.sum(), len(uv))
+    assert scores.accuracy == (1.0, 1.0)
+
+
+def test_matches_of_a_stereo_pair_count_in_the_same_row_and_to_the_left() -> None:
+    rng = np.random.default_rng(0)
+    uv = rng.uniform((15, 5), (48, 42), (40, 2))
+    descriptors = rng.integers(0, 256, (40, 32), dtype=np.uint8)
+    moves = np.repeat([[-8.0, 0.5], [8.0, 0.5], [-8.0, 4.0], [-8.0, -4.0]], 10, axis=0)
+    told = stereo_statistics([features_at(uv, descriptors)], [features_at(uv + moves, descriptors)])
+    assert (told["row share"], told["row matches"]) == (0.25, 10)
+
+
 @pytest.fixture(scope="module")
 def evaluated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of one evaluation with the command line."""
@@ -133,6 +178,53 @@ def test_the_figures_are_those_of_evo_s_own_command_line(evaluated: Path) -> Non
     found = re.search(r"rmse\s+([\d.]+)", told)
     assert found is not None, told
     assert ours == pytest.approx(float(found[1]), abs=2e-6)
+
+
+def random_walk(seed: int, count: int) -> np.ndarray:
+    """Poses (N, 4, 4) of a camera that moves and turns at random."""
+    rng = np.random.default_rng(seed)
+    poses = [np.eye(4)]
+    for _ in range(count - 1):
+        step = pose_from_quaternion(rng.normal(0, 0.1, 3), [*rng.normal(0, 0.05, 3), 1.0])
+        poses.append(poses[-1] @ step)
+    return np.stack(poses)
+
+
+def test_the_relative_error_is_of_all_pairs_of_tracked_frames_so_far_apart() -> None:
+    pytest.importorskip("evo", reason="evo is not installed")
+    truth, poses = random_walk(0, 40), random_walk(1, 40)
+    lost = [7, 8, 21]
+    poses[lost] = np.nan
+    scores = score_trajectory(np.arange(40) * 33_000_000, poses, truth)
+    kept = np.delete(np.arange(40), lost)
+    metres, degrees = [], []
+    for start, end in zip(kept, kept[RPE_FRAMES:]):
+        moved, found = (invert_pose(track[start]) @ track[end] for track in (truth, poses))
+        error = invert_pose(moved) @ found
+        metres.append(np.linalg.norm(error[:3, 3]))
+        degrees.append(np.degrees(np.arccos((np.trace(error[:3, :3]) - 1) / 2)))
+    assert scores.rpe_translation == pytest.approx(np.sqrt(np.mean(np.square(metres))), rel=1e-6)
+    assert scores.rpe_rotation == pytest.approx(np.sqrt(np.mean(np.square(degrees))), rel=1e-6)
+
+
+@pytest.mark.parametrize(("lost", "losses"), [((0, 1), 0), ((8, 9), 1), ((2, 3, 6, 9), 3), (tuple(range(10)), 0)])
+def test_a_loss_is_counted_where_tracking_ends(lost: tuple[int, ...], losses: int) -> None:
+    poses = random_walk(0, 10)
+    poses[list(lost)] = np.nan
+    scores = score_trajectory(np.arange(10), poses, np.full((10, 4, 4), np.nan))
+    assert (scores.losses, scores.tracked) == (losses, 10 - len(lost))
+
+
+def test_a_run_that_starts_later_is_scored_against_the_truth_from_there() -> None:
+    pytest.importorskip("evo", reason="evo is not installed")
+    pytest.importorskip("gtsam", reason="gtsam is not installed")
+    recording = record(open_sequence(ROOM), [parse_frontend("orb")], max_keypoints=200)
+    run = run_odometry_once(recording, "orb", start=2)
+    np.testing.assert_array_equal(run.stamps_ns, recording.stamps_ns[2:])
+    assert run.scores.ate == score_trajectory(recording.stamps_ns[2:], run.poses, recording.truth[2:]).ate
+    # Another frame's truth is more than that away.
+    assert run.scores.ate is not None
+    assert run.scores.ate < 0.015
 
 
 def test_without_evo_a_trajectory_s_error_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -192,7 +284,7 @@ def test_too_few_frames_for_a_pair_is_said_too() -> None:
     assert told in comparison.recording.notes
 
 
-def some_runs(*errors: float) -> list[Run]:
+def some_runs(*errors: float | None) -> list[Run]:
     """Runs of an odometry with an ATE each, and nothing else."""
     none = np.arange(0.0)
     return [
@@ -205,6 +297,12 @@ def some_runs(*errors: float) -> list[Run]:
         )
         for error in errors
     ]
+
+
+def test_runs_of_which_one_has_no_error_have_no_mean_error() -> None:
+    summary = summarise_runs(some_runs(0.3, None), some_runs(0.1, 0.1), "sift", "orb")
+    assert summary["ate"] is None
+    assert "difference" not in summarise_runs(some_runs(0.1, 0.1), some_runs(0.3, None), "sift", "orb")["ate"]
 
 
 def test_a_single_run_has_no_spread_and_gets_no_verdict() -> None:
