@@ -425,13 +425,18 @@ def test_a_raw_topic_is_preferred_to_its_compressed_one(tmp_path: Path) -> None:
     ],
 )
 @pytest.mark.parametrize("big_endian", [False, True])
+@pytest.mark.parametrize("padding", [0, 6])
 def test_encodings_come_out_as_gray_or_bgr(
-    encoding: str, pixels: np.ndarray, expected: np.ndarray, big_endian: bool
+    encoding: str, pixels: np.ndarray, expected: np.ndarray, big_endian: bool, padding: int
 ) -> None:
-    decoded, gray = decode_image(image(SECOND, pixels, encoding, big_endian=big_endian, padding=6))
+    stored = image(SECOND, pixels, encoding, big_endian=big_endian, padding=padding)
+    decoded, gray = decode_image(stored)
     assert gray.shape == (6, 8)
     np.testing.assert_array_equal(decoded, expected)
-    assert decoded.flags.writeable
+    # They are nobody else's, and no part of the message.
+    before = stored.data.copy()
+    decoded[:] = gray[:] = 7
+    np.testing.assert_array_equal(stored.data, before)
 
 
 def test_nv12_is_told_by_its_height_without_the_chroma_rows() -> None:
@@ -503,6 +508,15 @@ def test_depth_is_paired_with_the_nearest_image_in_time(tmp_path: Path) -> None:
     for option in ("longest_difference", "clock_offset"):
         with pytest.raises(SequenceError, match=f"{option} is in seconds, at most 2147483647 of them, got 1e.300"):
             open_sequence(f"{tmp_path / 'clip'}@{option}=1e300")
+
+
+def test_a_depth_image_belongs_to_the_image_that_is_nearest_alone(tmp_path: Path) -> None:
+    stamps = [SECOND, SECOND + 30_000_000]
+    depth = SECOND + 18_000_000
+    messages = [*clip(stamps), ("/depth", depth, image(depth, np.ones((6, 8), np.float32), "32FC1"))]
+    (frame,) = open_sequence(record(tmp_path / "clip", messages))
+    assert frame.stamp_ns == stamps[1]
+    np.testing.assert_array_equal(frame.image, picture(1))
 
 
 def test_depth_of_another_size_is_refused(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import yaml
 
 from gcnv2_ros.camera import Camera
 from gcnv2_ros.errors import GCNv2Error
-from gcnv2_ros.geometry import invert_pose, pose_from_quaternion
+from gcnv2_ros.geometry import invert_pose, pose_from_quaternion, transform_points
 from gcnv2_ros.sequences import (
     EurocSequence,
     Frame,
@@ -61,10 +61,16 @@ def write_tum(
 
 
 def write_euroc(
-    folder: Path, *, baseline: float = 0.1, right_stamps: range = range(4), distortion: str = "radial-tangential"
+    folder: Path,
+    *,
+    baseline: float = 0.1,
+    right_stamps: range = range(4),
+    distortion: str = "radial-tangential",
+    turn: tuple[float, float, float] = (0.0, 0.0, 0.0),
 ) -> Path:
-    """A stereo folder whose second camera stands `baseline` to the right of the first."""
+    """A stereo folder whose second camera stands `baseline` to the right of the first, turned by a rotation vector."""
     beside = np.eye(4)
+    beside[:3, :3] = cv2.Rodrigues(np.array(turn))[0]
     beside[0, 3] = baseline
     for name, pose, numbers in (("cam0", T_BS, range(4)), ("cam1", T_BS @ beside, right_stamps)):
         camera = folder / "mav0" / name
@@ -124,6 +130,30 @@ def test_depth_images_too_far_in_time_are_not_paired(tmp_path: Path) -> None:
     assert float(np.nanmax(sequence[0].depth)) == 1.0
     with pytest.raises(SequenceError, match=r"depth image within 0\.001"):
         TumSequence(late, longest_difference=0.001)
+
+
+def test_a_depth_image_belongs_to_the_image_that_is_nearest_alone(tmp_path: Path) -> None:
+    folder = write_tum(tmp_path / "clip")
+    # 19 ms after the first image and 14 ms before the second.
+    later = sorted((folder / "depth").glob("*.png"))[2]
+    (folder / "depth.txt").write_text(f"{float(STAMPS[0]) + 0.019:.6f} depth/{later.name}\n")
+    (frame,) = TumSequence(folder)
+    np.testing.assert_array_equal(frame.image, picture(1))
+    assert float(np.nanmax(frame.depth)) == 3.0
+
+
+@pytest.mark.parametrize(("gap", "known"), [(0.25, True), (0.26, False)])
+def test_no_pose_is_invented_between_measured_ones_more_than_a_quarter_of_a_second_apart(
+    gap: float, known: bool, tmp_path: Path
+) -> None:
+    folder = write_tum(tmp_path / "clip")
+    start = 1305031102.0
+    rows = [f"{start + t:.6f} {t:.6f} 0 1 0 0 0 1" for t in (-0.05, gap - 0.05)]
+    (folder / "groundtruth.txt").write_text("\n".join(rows) + "\n")
+    poses = [frame.pose for frame in TumSequence(folder)]
+    assert [pose is not None for pose in poses] == [known] * 4
+    if known:
+        assert poses[3][0, 3] == pytest.approx(0.100001, abs=1e-6)
 
 
 def test_associations_are_taken_as_they_are_in_either_order(tmp_path: Path) -> None:
@@ -314,18 +344,40 @@ def test_rectified_euroc_pairs_come_with_their_cameras_and_baseline(tmp_path: Pa
     assert abs(int(frame.image[24, 31]) - int(expected)) <= 4
 
 
-def test_euroc_ground_truth_is_taken_from_body_to_camera(tmp_path: Path) -> None:
-    folder = write_euroc(tmp_path / "V1")
+def write_euroc_truth(folder: Path) -> np.ndarray:
+    """A ground truth of a body that is turned by 90 degrees and moves along x; its pose at the second frame."""
     truth = folder / "mav0" / "state_groundtruth_estimate0"
     truth.mkdir()
     half = np.sqrt(0.5)
     start = 1_403_636_579_763_555_584
     rows = [f"{start + k * 5_000_000},{k * 0.01},2,3,{half},0,0,{half},0,0,0,0" for k in range(25)]
     (truth / "data.csv").write_text("#timestamp,p_x,p_y,p_z,q_w,q_x,q_y,q_z\n" + "\n".join(rows) + "\n")
-    body = pose_from_quaternion([0.1, 2, 3], [0, 0, half, half])
+    return pose_from_quaternion([0.1, 2, 3], [0, 0, half, half])
+
+
+def test_euroc_ground_truth_is_taken_from_body_to_camera(tmp_path: Path) -> None:
+    folder = write_euroc(tmp_path / "V1")
+    body = write_euroc_truth(folder)
     np.testing.assert_allclose(EurocSequence(folder)[1].pose, body @ T_BS, atol=1e-6)
     rectified = EurocSequence(folder, rectify=True)[1].pose
     np.testing.assert_allclose((invert_pose(body @ T_BS) @ rectified)[:3, 3], 0, atol=1e-9)
+
+
+def test_poses_of_rectified_euroc_frames_are_of_the_rectified_camera(tmp_path: Path) -> None:
+    folder = write_euroc(tmp_path / "V1", turn=(0.04, -0.06, 0.1))
+    body = write_euroc_truth(folder)
+    recorded, rectified = EurocSequence(folder), EurocSequence(folder, rectify=True)
+    pose = rectified[1].pose
+    # The right camera's place in the world is on the x axis of the rectified left one.
+    right = (body @ T_BS @ [0.1, 0, 0, 1])[:3]
+    np.testing.assert_allclose(transform_points(invert_pose(pose), right), [0.1, 0, 0], atol=1e-6)
+    # A point of the world is in the rectified image where the maps say that its pixel of the recorded one goes.
+    point = transform_points(body @ T_BS, np.array([0.1, -0.2, 2.0]))
+    u, v = recorded.camera.project([transform_points(invert_pose(recorded[1].pose), point)])[0]
+    columns, rows = recorded.camera.rectification_maps()
+    there = np.unravel_index(np.argmin(np.hypot(columns - u, rows - v)), rows.shape)[::-1]
+    found = rectified.camera.project([transform_points(invert_pose(pose), point)])[0]
+    np.testing.assert_allclose(found, there, atol=0.8)
 
 
 @pytest.mark.parametrize("stamp", ["1.5", "-1", "9" * 30])
