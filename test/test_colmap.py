@@ -133,6 +133,18 @@ def test_an_uncalibrated_camera_is_found(tmp_path: Path) -> None:
     assert position_error(camera_poses(reconstruction), dict(zip(names, poses))) < 0.01
 
 
+def test_the_parameters_of_a_calibrated_camera_stay_as_they_are(tmp_path: Path) -> None:
+    camera = CAMERAS["OPENCV"]
+    features, _ = exact_views(camera, 5, points=120)
+    rng = np.random.default_rng(2)
+    noisy = [found.with_arrays(uv=found.uv + rng.normal(0, 0.5, found.uv.shape)) for found in features]
+    names = blank_pictures(tmp_path / "images", noisy)
+    write_database(tmp_path / "database.db", tmp_path / "images", names, noisy, image_pairs(5), camera=camera)
+    reconstruction = reconstruct(tmp_path / "database.db", tmp_path / "images", tmp_path / "sparse", calibrated=True)
+    (found,) = reconstruction.cameras.values()
+    np.testing.assert_allclose(found.params, colmap_camera(camera)[1], rtol=1e-12)
+
+
 @pytest.mark.parametrize("camera", [*CAMERAS.values(), RATIONAL], ids=[*CAMERAS, "rational"])
 def test_the_colmap_camera_projects_as_ours(camera: Camera) -> None:
     model, parameters = colmap_camera(camera)
@@ -147,7 +159,7 @@ def test_lenses_that_colmap_does_not_have_are_refused() -> None:
         colmap_camera(thin_prism)
 
 
-def test_pairs() -> None:
+def test_pairs_are_taken_once_and_sequential_ones_are_neighbours_and_powers_of_two_apart() -> None:
     assert set(image_pairs(4)) == {(0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3)}
     followed = list(image_pairs(40, "sequential", overlap=4))
     assert len(set(followed)) == len(followed)

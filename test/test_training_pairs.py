@@ -17,7 +17,7 @@ from gcnv2_ros.extraction.blobs import blob_response
 from gcnv2_ros.training.blobs import picture_blobs
 from gcnv2_ros.training.config import ScheduleOptions, config_from_dict
 from gcnv2_ros.training.optimiser import SAMPLING_RATE, Muon, create_optimisers, orthogonalise
-from gcnv2_ros.training.pairs import HomographyPairs, PairDataset, TargetOptions
+from gcnv2_ros.training.pairs import HomographyPairs, PairDataset, TargetOptions, View
 from gcnv2_ros.training.photometric import PhotometricOptions
 from gcnv2_ros.training.pictures import Picture, TrainingDataError, brighten, find_photographs
 from gcnv2_ros.training.trainable import create_trainable, learned_sampling
@@ -65,6 +65,39 @@ def test_the_keypoints_that_count_are_the_strongest_of_both_views() -> None:
         left_out = np.concatenate([peaks(target) for target in (unlimited * (limited < 0.01))[:, 0]])
         # Between pixels a peak reaches exp(-0.5 / (2 * 0.9^2)) = 0.73 of its score at least.
         assert kept.min() > 0.7 * np.percentile(left_out, 99)
+
+
+class HalfSeen:
+    """Pairs of which both views show their picture in the left half, with weak keypoints there and strong ones not."""
+
+    keypoints = np.array([(u, v) for u in (20, 40, 80, 100) for v in (20, 45, 70)], np.float32)
+
+    def draw(self, rng: np.random.Generator, size: tuple[int, int]) -> tuple[View, View, np.ndarray]:
+        width, height = size
+        valid = np.zeros((height, width), bool)
+        valid[:, : width // 2] = True
+        scores = np.where(self.keypoints[:, 0] < width / 2, 0.4, 0.9)
+        view = View(np.zeros((height, width), np.uint8), self.keypoints, scores, valid)
+        columns, rows = np.meshgrid(np.arange(width), np.arange(height))
+        return view, view, np.stack([columns, rows], axis=2).astype(np.float32)
+
+
+def test_keypoints_off_the_picture_take_no_place_of_those_on_it() -> None:
+    # Half of the view has room for six keypoints, and as many lie on it.
+    target = TargetOptions(full_score=1.0, keypoint_area=SIZE[0] / 2 * SIZE[1] / 6)
+    pair = PairDataset([(HalfSeen(), 1.0)], size=SIZE, target=target, seed=0, count=1)[0]
+    columns, rows = HalfSeen.keypoints[HalfSeen.keypoints[:, 0] < SIZE[0] / 2].astype(int).T
+    np.testing.assert_allclose(pair["targets"][:, 0, rows, columns], 0.4, rtol=1e-6)
+
+
+@pytest.mark.parametrize(("number", "sigma"), [(0, 2.0), (2, 2**0.5), (4, 1.0), (7, 1.0)])
+def test_peaks_narrow_over_the_first_pairs_and_then_stay(number: int, sigma: float) -> None:
+    def targets(**options: float) -> torch.Tensor:
+        target = TargetOptions(full_score=1.0, **options)  # type: ignore[arg-type]
+        return PairDataset([(HalfSeen(), 1.0)], size=SIZE, target=target, seed=0, count=8)[number]["targets"]
+
+    narrowing = targets(sigma_start=2.0, sigma_end=1.0, sigma_pairs=4)
+    torch.testing.assert_close(narrowing, targets(sigma_start=sigma, sigma_end=sigma))
 
 
 @pytest.mark.parametrize("enlarged", [0.5, 1.0, 2.5])

@@ -25,6 +25,7 @@ from gcnv2_ros.training.config import (
     load_config,
 )
 from gcnv2_ros.training.correspondence import (
+    Correspondences,
     TrainedSampling,
     grid_positions,
     lookup_flow,
@@ -35,7 +36,14 @@ from gcnv2_ros.training.devices import process_device
 from gcnv2_ros.training.fold import add_normalisation, fold_normalisation, unfold_normalisation
 from gcnv2_ros.training.limits import LIMITS, out_of_range
 from gcnv2_ros.training.loop import learning_rate
-from gcnv2_ros.training.losses import binarise, compute_losses, contrastive, relaxed_triplet, score_map_loss
+from gcnv2_ros.training.losses import (
+    binarise,
+    compute_losses,
+    contrastive,
+    relaxed_triplet,
+    score_map_loss,
+    weighted_corner_loss,
+)
 from gcnv2_ros.training.photometric import PhotometricOptions, motion_blur_kernel, photometric_change
 from gcnv2_ros.training.targets import draw_score_map, shi_tomasi_cells, suppress_weaker
 from gcnv2_ros.training.warps import WarpOptions, homography_flow, picture_pyramid, random_views, warp_picture
@@ -96,6 +104,19 @@ def test_photometric_change_with_everything_off_changes_nothing() -> None:
     )  # fmt: skip
     picture = smooth_picture(64, 48)
     np.testing.assert_array_equal(photometric_change(np.random.default_rng(0), picture, off), picture)
+
+
+def test_vignetting_darkens_the_corners_up_to_its_limit_and_leaves_the_middle() -> None:
+    options = PhotometricOptions(
+        gain=0, gamma=0, contrast=0, vignetting=0.4, shading_probability=0, motion_blur_probability=0,
+        defocus_probability=0, noise=0, jpeg_probability=0,
+    )  # fmt: skip
+    flat = np.full((49, 65), 200, np.uint8)
+    changed = np.stack([photometric_change(np.random.default_rng(seed), flat, options) for seed in range(60)])
+    corners = changed[:, [0, 0, -1, -1], [0, -1, 0, -1]] / 200
+    assert 0.6 - 0.005 <= corners.min() < 0.65
+    assert corners.max() <= 1.0
+    assert np.all(changed[:, 24, 32] == 200)
 
 
 @given(length=st.floats(1, 15), angle=st.floats(0, math.pi))
@@ -288,6 +309,20 @@ def test_contrastive_loss_is_small_for_right_matches_and_large_for_noise(across:
 
 
 @pytest.mark.parametrize("across", [False, True])
+@pytest.mark.parametrize("near", ["first", "second", "neither"])
+def test_neighbours_within_the_radius_are_no_negatives_in_either_image(near: str, across: bool) -> None:
+    # Two points of one descriptor, which nothing but their neighbourhood tells apart.
+    beside, apart = torch.tensor([[[20.0, 20.0], [22.0, 20.0]]]), torch.tensor([[[20.0, 20.0], [60.0, 20.0]]])
+    code = torch.randn(1, 1, 256, generator=torch.Generator().manual_seed(0)).expand(1, 2, 256)
+    known = torch.ones(1, 2, dtype=torch.bool)
+    first, second = (beside if near == image else apart for image in ("first", "second"))
+    pairs = Correspondences(first, second, code, code, known, known)
+    loss = contrastive(pairs, temperature=0.06, radius=4.0, across_batch=across, binary=True)
+    # A choice of two equal ones, in both directions or in one.
+    assert float(loss) == pytest.approx(math.log(2) * (1.0 if near == "neither" else 0.5), abs=1e-5)
+
+
+@pytest.mark.parametrize("across", [False, True])
 def test_triplet_loss_is_zero_when_every_negative_is_far_enough(across: bool) -> None:
     assert float(relaxed_triplet(perfect_pairs(0.0), margin=0.5, radius=4.0, across_batch=across)) == 0
     assert float(relaxed_triplet(perfect_pairs(50.0), margin=0.5, radius=4.0, across_batch=across)) > 0.5
@@ -334,6 +369,16 @@ def test_score_map_loss_prefers_the_target_and_ignores_what_is_not_valid(focus: 
     assert float(score_map_loss(spoiled, target, outside, focus=focus)) == pytest.approx(
         float(score_map_loss(right, target, outside, focus=focus))
     )
+
+
+def test_corner_loss_weighs_corners_and_ignores_what_is_not_valid() -> None:
+    targets = torch.tensor([0.6, 0.5, 1.0, 0.0]).view(1, 1, 1, 4)
+    logits = torch.tensor([0.0, -30.0, -9.0, 9.0]).view(1, 1, 1, 4)
+    valid = torch.tensor([True, True, False, False]).view(1, 1, 1, 4)
+    # A corner that is half believed, and one pixel that is rightly none.
+    expected = 5.0 * math.log(2) / (5.0 + 1.0)
+    assert float(weighted_corner_loss(logits, targets, valid, positive_weight=5.0)) == pytest.approx(expected)
+    assert float(weighted_corner_loss(logits, targets, ~valid, positive_weight=5.0)) == pytest.approx(9.0, abs=1e-3)
 
 
 @pytest.mark.parametrize("model", ["gcnv2", "gcnv2_tiny"])
