@@ -114,7 +114,7 @@ def descriptor_accuracy(trainer: Trainer, config: TrainingConfig, prepared: Path
 
 def test_training_learns_to_match_and_to_detect(prepared: Path, tmp_path: Path) -> None:
     # So few steps are within Muon's warm-up, in which the detector overshoots before it learns.
-    config = small_config(optimiser="adamw")
+    config = small_config(steps=120, decay=24, optimiser="adamw")
     trainer = Trainer(config, tmp_path, sources(config, prepared))
     before = descriptor_accuracy(trainer, config, prepared)
     reports: list[StepReport] = []
@@ -159,7 +159,7 @@ def test_half_precision_takes_nearly_the_same_steps(prepared: Path, tmp_path: Pa
 
 @pytest.mark.parametrize("model", ["gcnv2_tiny", "gcnv2_mobile"])
 def test_released_weights_are_trained_further_from_where_they_are(model: str, prepared: Path, tmp_path: Path) -> None:
-    values = {**small_config(steps=30, decay=10, optimiser="adamw").to_dict(), "model": model}
+    values = {**small_config(steps=12, warmup=4, decay=4, optimiser="adamw").to_dict(), "model": model}
     config = config_from_dict(values)
     first = Trainer(config, tmp_path / "first", sources(config, prepared))
     first.run(on_step=lambda report: None)
@@ -177,7 +177,8 @@ def test_released_weights_are_trained_further_from_where_they_are(model: str, pr
     torch.testing.assert_close(scores[1], scores[0], atol=0.01, rtol=0)
     for name in ("sampling_kernel", "sampling_mixing"):
         before, after = (getattr(trainer.average, name) for trainer in (first, second))
-        assert before.abs().max() > 0
+        # Ten times what counts as equal at the least.
+        assert before.abs().max() > 0.01
         torch.testing.assert_close(after, before, atol=1e-3, rtol=0)
 
     second.run(on_step=lambda report: None, until=1)
@@ -186,7 +187,7 @@ def test_released_weights_are_trained_further_from_where_they_are(model: str, pr
     export_run(tmp_path / "second", tmp_path / "further.safetensors")
     record = load_weights(tmp_path / "further.safetensors", model=model).metadata.training
     assert record["initial"]["sha256"] == sha256_of(released)
-    assert record["initial"]["training"]["steps"] == 30
+    assert record["initial"]["training"]["steps"] == 12
 
 
 @pytest.mark.parametrize(("harmonics", "blocks"), [(2, 16), (8, 1), (6, 4)])
