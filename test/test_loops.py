@@ -17,7 +17,7 @@ from gcnv2_ros.depth import sample_depth
 from gcnv2_ros.extraction import DecodeOptions, ExtractorOptions, create_extractor
 from gcnv2_ros.features import Features
 from gcnv2_ros.geometry import invert_pose, transform_points
-from gcnv2_ros.odometry import Odometry, OdometryOptions, Trajectory, run_odometry
+from gcnv2_ros.odometry import Odometry, OdometryOptions, TrackResult, Trajectory, run_odometry
 from gcnv2_ros.sequences import TumSequence
 from gcnv2_ros.vocabulary import Vocabulary, train_vocabulary
 
@@ -83,6 +83,48 @@ def vocabulary_of(ring: Ring) -> Vocabulary:
     return train_vocabulary([ring.at(index).descriptors for index in range(0, ROUND, 6)], branching=8, depth=3)
 
 
+@dataclass(frozen=True)
+class Tracked:
+    """What became of each frame of a ring, and what the camera then knew of its motion."""
+
+    ring: Ring
+    odometry: Odometry
+    results: list[TrackResult]
+    motions: list[tuple[np.ndarray, float] | None]
+
+    @property
+    def loops(self) -> list[int]:
+        """Frames that closed a loop."""
+        return [index for index, result in enumerate(self.results) if result.loop]
+
+
+@pytest.fixture(scope="module")
+def tracked() -> Tracked:
+    """A round that ends in a closed loop."""
+    ring = Ring.of()
+    odometry = Odometry(CAMERA, OdometryOptions(window=4), vocabulary=vocabulary_of(ring))
+    assert odometry.motion is None
+    results, motions = [], []
+    for index in range(FRAMES):
+        results.append(odometry.track(ring.at(index), index * 100_000_000 + 1))
+        motions.append(odometry.motion)
+    return Tracked(ring, odometry, results, motions)
+
+
+def with_picture(features: Features, picture: Features, share: float) -> Features:
+    """What a camera sees before whom somebody holds a picture: a share of the view is that of `picture`."""
+    rng = np.random.default_rng(0)
+    shown, own = (rng.permutation(len(of)) for of in (picture, features))
+    shown, own = picture.select(shown[: round(share * len(shown))]), features.select(own[round(share * len(own)) :])
+    return Features(
+        np.concatenate([shown.uv, own.uv]),
+        np.ones(len(shown) + len(own)),
+        np.concatenate([shown.descriptors, own.descriptors]),
+        features.image_size,
+        depth=np.concatenate([shown.depth, own.depth]),
+    )
+
+
 @pytest.mark.parametrize("seed", [0, 3])
 def test_the_end_of_a_round_errs_ten_times_less_with_its_loop_closed(seed: int) -> None:
     ring = Ring.of(seed=seed)
@@ -104,30 +146,61 @@ def test_the_end_of_a_round_errs_ten_times_less_with_its_loop_closed(seed: int) 
     assert np.linalg.norm(closed.results[loops[0] - 1].pose[:3, 3] - closed.poses[loops[0] - 1][:3, 3]) > 0.1
 
 
-def test_the_motion_is_that_of_the_camera_where_the_map_jumps() -> None:
-    ring = Ring.of()
-    odometry = Odometry(CAMERA, OdometryOptions(window=4), vocabulary=vocabulary_of(ring))
-    assert odometry.motion is None
-    jumps = 0
-    for index in range(FRAMES):
-        before = odometry.motion
-        result = odometry.track(ring.at(index), index * 100_000_000 + 1)
-        if not result.loop:
-            continue
-        jumps += 1
-        assert before is not None
-        assert odometry.motion is not None
-        motion, seconds = odometry.motion
+def test_the_motion_is_that_of_the_camera_where_the_map_jumps(tracked: Tracked) -> None:
+    assert tracked.loops
+    for index in tracked.loops:
+        assert tracked.motions[index - 1] is not None
+        latest = tracked.motions[index]
+        assert latest is not None
+        motion, seconds = latest
         assert seconds == pytest.approx(0.1)
-        truth = invert_pose(ring.pose(index - 1)) @ ring.pose(index)
+        truth = invert_pose(tracked.ring.pose(index - 1)) @ tracked.ring.pose(index)
         np.testing.assert_allclose(motion[:3, 3], truth[:3, 3], atol=0.05)
-    assert jumps
+
+
+def test_after_a_loop_the_first_and_the_latest_keyframes_see_the_same_points_each_once(tracked: Tracked) -> None:
+    assert tracked.loops
+    seen = [keyframe.points[keyframe.seen] for keyframe in tracked.odometry.keyframes]
+    for points in seen:
+        assert len(np.unique(points)) == len(points)
+    # The latest of them closed the loop; the one before it has the points that the two saw together.
+    assert len(np.intersect1d(seen[-1], np.concatenate(seen[:3]))) > 60
+    assert len(np.intersect1d(seen[-2], np.concatenate(seen[:3]))) > 20
+
+
+def test_after_a_loop_points_lie_where_all_keyframes_see_them(tracked: Tracked) -> None:
+    assert tracked.loops
+    keyframes = tracked.odometry.keyframes
+    numbers = np.unique(np.concatenate([keyframe.points[keyframe.seen] for keyframe in keyframes]))
+    for keyframe in keyframes:
+        points = tracked.odometry.points[np.searchsorted(numbers, keyframe.points[keyframe.seen])]
+        expected = CAMERA.project(transform_points(invert_pose(keyframe.pose), points))
+        apart = np.linalg.norm(expected - keyframe.observation.pixels[keyframe.seen], axis=1)
+        assert np.median(apart) < 3.0
 
 
 def test_the_same_loops_are_closed_in_the_same_way_bit_for_bit() -> None:
     ring = Ring.of(seed=1)
     vocabulary = vocabulary_of(ring)
-    np.testing.assert_array_equal(ring.run(vocabulary).poses, ring.run(vocabulary).poses)
+    first, second = ring.run(vocabulary), ring.run(vocabulary)
+    assert any(result.loop for result in first.results)
+    assert [result.loop for result in first.results] == [result.loop for result in second.results]
+    np.testing.assert_array_equal(first.poses, second.poses)
+
+
+@pytest.mark.parametrize("shown_at", [(28,), (25, 28)], ids=["once", "twice"])
+def test_a_picture_of_the_first_place_that_is_held_before_the_camera_is_no_loop(shown_at: tuple[int, ...]) -> None:
+    """The pose by the picture is that of the first frame; what is seen around it knows nothing of it, or another."""
+    ring = Ring.of(seed=2)
+    odometry = Odometry(CAMERA, OdometryOptions(window=4), vocabulary=vocabulary_of(ring))
+    for index in range(29):
+        features = ring.at(index)
+        if index in shown_at:
+            features = with_picture(features, ring.at(0), 0.75)
+        result = odometry.track(features, index * 100_000_000 + 1)
+        assert result.tracked
+        assert not result.loop
+        assert result.keyframe or index not in shown_at
 
 
 def test_places_with_the_same_words_in_another_order_are_no_loop() -> None:
@@ -150,7 +223,7 @@ def test_places_with_the_same_words_in_another_order_are_no_loop() -> None:
     np.testing.assert_array_equal(trajectory.poses, alike.run(None, frames).poses)
 
 
-def test_the_loop_is_closed_with_old_keyframes_forgotten() -> None:
+def test_a_place_whose_keyframes_are_forgotten_closes_no_loop() -> None:
     ring = Ring.of()
     described = ((index * 100_000_000 + 1, ring.at(index)) for index in range(FRAMES))
     options = OdometryOptions(window=4, max_keyframes=12)
