@@ -4,14 +4,17 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 
@@ -23,10 +26,11 @@ from nav_msgs.msg import Path as PathMessage
 from ros_helpers import REPOSITORY, TIMEOUT, Probe
 from sensor_msgs.msg import PointCloud2
 from std_msgs.msg import Header
+from tf2_messages import environment_with_tf2_msgs
 
 from gcnv2_ros.camera import Camera
 from gcnv2_ros.features import Features
-from gcnv2_ros.geometry import pose_from_quaternion
+from gcnv2_ros.geometry import invert_pose, pose_from_quaternion, transform_points
 from gcnv2_ros.ros.features_msg import encode_features
 from gcnv2_ros.ros.odometry_parameters import ODOMETRY_PARAMETERS
 from gcnv2_ros.ros.parameter_spec import ParameterSpec
@@ -52,7 +56,22 @@ def message_at(
     late_ns: int = 0,
 ) -> PointCloud2:
     """Features of a camera that moves `STEP` metres to the right with each step, one step a tenth of a second."""
-    local = POINTS - (STEP * step, 0.0, 0.0)
+    pose = np.eye(4)
+    pose[0, 3] = STEP * step
+    stamp_ns = 10_000_000_000 + step * 100_000_000 - late_ns
+    return message_from(pose, stamp_ns, with_rays=with_rays, keypoints=keypoints, descriptors=descriptors)
+
+
+def message_from(
+    pose: np.ndarray,
+    stamp_ns: int,
+    *,
+    with_rays: bool = True,
+    keypoints: slice | np.ndarray = slice(None),
+    descriptors: np.ndarray = DESCRIPTORS,
+) -> PointCloud2:
+    """Features of a camera at a pose, optical frame to world."""
+    local = transform_points(invert_pose(pose), POINTS)
     features = Features(
         CAMERA.project(local),
         np.ones(len(local)),
@@ -62,7 +81,7 @@ def message_at(
         depth=local[:, 2],
     ).select(keypoints)
     header = Header(frame_id="camera_optical")
-    header.stamp.sec, header.stamp.nanosec = divmod(10_000_000_000 + step * 100_000_000 - late_ns, 1_000_000_000)
+    header.stamp.sec, header.stamp.nanosec = divmod(stamp_ns, 1_000_000_000)
     return encode_features(features, header, CAMERA.rays(features.uv) if with_rays else None)
 
 
@@ -113,6 +132,66 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OdometryProcess]:
         yield node
 
 
+@dataclass(frozen=True)
+class Streams:
+    """A publisher of features, and what the node makes of them."""
+
+    features: Any
+    odometry: list[OdometryMessage]
+    paths: list[PathMessage]
+    clouds: list[PointCloud2]
+
+    def clear(self) -> None:
+        """Forget what has come."""
+        for messages in (self.odometry, self.paths, self.clouds):
+            messages.clear()
+
+
+@pytest.fixture(scope="module")
+def connected(node: OdometryProcess, probe: Probe) -> Streams:
+    """Streams through which messages have come already: both sides find each other at different times.
+
+    The camera stands still meanwhile, before the time of `message_at`.
+    """
+    streams = Streams(
+        probe.publisher(PointCloud2, "/features"),
+        probe.collect(OdometryMessage, f"{NAME}/odometry"),
+        probe.collect(PathMessage, f"{NAME}/path"),
+        probe.collect(PointCloud2, f"{NAME}/map_points"),
+    )
+    # Messages without rays do not start the map.
+    probe.wait_for(
+        lambda: "no viewing rays" in node.log,
+        "a word on missing rays",
+        meanwhile=lambda: streams.features.publish(message_at(0, with_rays=False)),
+    )
+    assert not streams.odometry
+    sent: list[PointCloud2] = []
+
+    def send() -> None:
+        # Where so many are gone there is a new keyframe, with which come the map's points.
+        keypoints = slice(150) if len(sent) % 2 else slice(None)
+        sent.append(message_at(0, keypoints=keypoints, late_ns=100_000_000 - len(sent) * 1_000_000))
+        streams.features.publish(sent[-1])
+
+    probe.wait_for(
+        lambda: (
+            streams.paths and streams.clouds and streams.odometry
+            and streams.odometry[-1].header.stamp == sent[-1].header.stamp
+        ),
+        "poses, a path and points",
+        meanwhile=send,
+    )  # fmt: skip
+    return streams
+
+
+@pytest.fixture
+def streams(connected: Streams) -> Streams:
+    """For the messages of one test."""
+    connected.clear()
+    return connected
+
+
 @pytest.mark.parametrize("signals", [[signal.SIGTERM], [signal.SIGINT, signal.SIGINT]], ids=["once", "twice"])
 def test_it_ends_in_good_order_however_it_is_told_to(tmp_path: Path, probe: Probe, signals: list[int]) -> None:
     with odometry_node(tmp_path / "log.txt", "path_length:=5", signals=signals):
@@ -132,19 +211,11 @@ def pose_of(message: OdometryMessage) -> np.ndarray:
     return pose_from_quaternion((position.x, position.y, position.z), (turn.x, turn.y, turn.z, turn.w))
 
 
-def test_features_give_odometry_path_and_map_points(node: OdometryProcess, probe: Probe) -> None:
-    odometry = probe.collect(OdometryMessage, f"{NAME}/odometry")
-    paths = probe.collect(PathMessage, f"{NAME}/path")
-    clouds = probe.collect(PointCloud2, f"{NAME}/map_points")
-    features = probe.publisher(PointCloud2, "/features")
-    for topic in ("odometry", "path", "map_points"):
-        probe.wait_for(lambda topic=topic: probe.node.count_publishers(f"{NAME}/{topic}"), f"the topic {topic}")
-    # Subscriptions match in both directions a moment after they are seen; messages without rays do not start the map.
-    probe.comes_true(lambda: False, 1.0)
-    features.publish(message_at(0, with_rays=False))
+def test_features_give_odometry_path_and_map_points(probe: Probe, streams: Streams) -> None:
+    features, odometry, paths, clouds = streams.features, streams.odometry, streams.paths, streams.clouds
     features.publish(message_at(1, keypoints=NONE))
     for step in range(2, 12):
-        features.publish(message_at(step))
+        features.publish(message_at(step, keypoints=slice(150) if step == 11 else slice(None)))
     probe.wait_for(lambda: len(odometry) == 10 and paths and clouds, "ten poses, a path and points")
 
     assert [message.header.stamp.nanosec for message in odometry[:3]] == [200_000_000, 300_000_000, 400_000_000]
@@ -163,13 +234,12 @@ def test_features_give_odometry_path_and_map_points(node: OdometryProcess, probe
     assert (clouds[-1].header.frame_id, clouds[-1].width) == ("world", len(points))
     assert len(points) > 250
     assert points[:, 0].min() > 1.9
-    assert "no viewing rays" in node.log
 
 
-def test_a_loss_is_a_gap_and_a_jump_back_in_time_a_new_start(node: OdometryProcess, probe: Probe) -> None:
-    odometry = probe.collect(OdometryMessage, f"{NAME}/odometry")
-    features = probe.publisher(PointCloud2, "/features")
-    probe.comes_true(lambda: False, 1.0)
+def test_a_loss_is_a_gap_and_a_jump_back_in_time_a_new_start(
+    node: OdometryProcess, probe: Probe, streams: Streams
+) -> None:
+    features, odometry = streams.features, streams.odometry
     features.publish(message_at(20, keypoints=NONE))
     features.publish(message_at(21))
     probe.wait_for(lambda: odometry, "the pose after the loss")
@@ -181,12 +251,15 @@ def test_a_loss_is_a_gap_and_a_jump_back_in_time_a_new_start(node: OdometryProce
     assert odometry[1].header.stamp.nanosec == 400_000_000, "the second message tells that time has jumped"
     np.testing.assert_allclose(pose_of(odometry[1])[:3, 3], 0.0, atol=1e-9)
     assert "time went back" in node.log
+    stamp = odometry[1].header.stamp
+    probe.wait_for(lambda: streams.paths and streams.paths[-1].header.stamp == stamp, "the path of the new start")
+    assert [pose.header.stamp for pose in streams.paths[-1].poses] == [stamp]
 
 
-def test_a_message_that_comes_late_is_dropped_and_the_map_stays(node: OdometryProcess, probe: Probe) -> None:
-    odometry = probe.collect(OdometryMessage, f"{NAME}/odometry")
-    features = probe.publisher(PointCloud2, "/features")
-    probe.comes_true(lambda: False, 1.0)
+def test_a_message_that_comes_late_is_dropped_and_the_map_stays(
+    node: OdometryProcess, probe: Probe, streams: Streams
+) -> None:
+    features, odometry = streams.features, streams.odometry
     for message in (
         message_at(26),
         message_at(27),
@@ -204,11 +277,9 @@ def test_a_message_that_comes_late_is_dropped_and_the_map_stays(node: OdometryPr
 
 
 def test_messages_of_a_second_source_far_off_in_time_leave_the_map_as_it_is(
-    node: OdometryProcess, probe: Probe
+    node: OdometryProcess, probe: Probe, streams: Streams
 ) -> None:
-    odometry = probe.collect(OdometryMessage, f"{NAME}/odometry")
-    features = probe.publisher(PointCloud2, "/features")
-    probe.comes_true(lambda: False, 1.0)
+    features, odometry = streams.features, streams.odometry
     for step in (29, 30, 31):
         features.publish(message_at(step))
         features.publish(message_at(step, late_ns=12_000_000_000))
@@ -220,10 +291,8 @@ def test_messages_of_a_second_source_far_off_in_time_leave_the_map_as_it_is(
     assert "that of the latest one; time has jumped only if the next message goes on from it" in node.log
 
 
-def test_descriptors_of_another_kind_are_a_new_start(node: OdometryProcess, probe: Probe) -> None:
-    odometry = probe.collect(OdometryMessage, f"{NAME}/odometry")
-    features = probe.publisher(PointCloud2, "/features")
-    probe.comes_true(lambda: False, 1.0)
+def test_descriptors_of_another_kind_are_a_new_start(node: OdometryProcess, probe: Probe, streams: Streams) -> None:
+    features, odometry = streams.features, streams.odometry
     floats = np.random.default_rng(1).standard_normal((300, 16)).astype(np.float32)
     for step in (32, 33):
         features.publish(message_at(step, descriptors=floats))
@@ -276,15 +345,87 @@ def test_a_vocabulary_for_other_scores_ends_the_node_with_a_sentence(tmp_path: P
     assert "Traceback" not in node.log
 
 
-def test_transforms_are_published_as_the_poses(node: OdometryProcess, probe: Probe) -> None:
-    messages = pytest.importorskip("tf2_msgs.msg", reason="tf2_msgs is not installed")
-    transforms = probe.collect(messages.TFMessage, "/tf")
-    features = probe.publisher(PointCloud2, "/features")
-    probe.comes_true(lambda: False, 1.0)
-    features.publish(message_at(40))
-    probe.wait_for(lambda: transforms, "a transform")
-    (transform,) = transforms[0].transforms
-    assert (transform.header.frame_id, transform.child_frame_id) == ("world", "camera_optical")
+# One step of a camera that turns about all axes while it moves to the side and ahead.
+TURN = np.radians((1.0, -2.5, 1.5))
+ADVANCE = np.array((0.04, -0.02, 0.03))
+
+
+def turning_pose(step: int) -> np.ndarray:
+    """Optical frame to world after so many equal steps."""
+    motion = np.eye(4)
+    motion[:3, :3], motion[:3, 3] = cv2.Rodrigues(TURN)[0], ADVANCE
+    return np.linalg.matrix_power(motion, step)
+
+
+def test_a_turning_camera_has_the_true_pose_and_a_twist_in_its_own_frame(probe: Probe, streams: Streams) -> None:
+    # Messages of long before are a new start with the second one, which is at the world's origin.
+    for step in range(-1, 5):
+        streams.features.publish(message_from(turning_pose(max(step, 0)), 5_000_000_000 + step * 100_000_000))
+    probe.wait_for(lambda: len(streams.odometry) == 5, "the poses")
+    body = np.eye(4)
+    body[:3, :3] = [[0, 0, 1], [-1, 0, 0], [0, -1, 0]]
+    # What moves on by equal steps has the same motion in the frame before and, turned back, in its own.
+    linear = cv2.Rodrigues(TURN)[0].T @ ADVANCE / 0.1
+    for step, message in enumerate(streams.odometry):
+        np.testing.assert_allclose(pose_of(message), body @ turning_pose(step), atol=1e-3)
+        if step:
+            twist = message.twist.twist
+            found = [getattr(vector, axis) for vector in (twist.linear, twist.angular) for axis in "xyz"]
+            np.testing.assert_allclose(found, [*linear, *(TURN / 0.1)], atol=5e-3)
+
+
+# Prints the transforms that it gets, one a line: frames, seconds, nanoseconds, place and quaternion.
+LISTENER = """
+import json
+import rclpy
+from tf2_msgs.msg import TFMessage
+rclpy.init()
+node = rclpy.create_node("listener")
+def tell(message):
+    for one in message.transforms:
+        place, turn, stamp = one.transform.translation, one.transform.rotation, one.header.stamp
+        numbers = [place.x, place.y, place.z, turn.x, turn.y, turn.z, turn.w]
+        print(json.dumps([one.header.frame_id, one.child_frame_id, stamp.sec, stamp.nanosec, numbers]), flush=True)
+node.create_subscription(TFMessage, "/tf", tell, 100)
+rclpy.spin(node)
+"""
+
+
+@pytest.fixture
+def listener(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The file that transforms are written to; processes that are started from now on have tf2_msgs."""
+    for name, value in environment_with_tf2_msgs(tmp_path / "tf2_msgs").items():
+        monkeypatch.setenv(name, value)
+    with (tmp_path / "transforms.txt").open("w") as output:
+        process = subprocess.Popen([sys.executable, "-c", LISTENER], stdout=output)
+    yield tmp_path / "transforms.txt"
+    process.kill()
+    process.wait()
+
+
+def test_transforms_are_those_of_the_poses(tmp_path: Path, probe: Probe, listener: Path) -> None:
+    with odometry_node(tmp_path / "log.txt", "queue:=all", "vocabulary:=none", "__ns:=/third"):
+        odometry = probe.collect(OdometryMessage, "/third/gcnv2_odometry/odometry")
+        features = probe.publisher(PointCloud2, "/third/features")
+        sent: list[PointCloud2] = []
+
+        def send() -> None:
+            sent.append(message_from(turning_pose(min(len(sent), 8)), 5_000_000_000 + len(sent) * 100_000_000))
+            features.publish(sent[-1])
+
+        def common() -> dict[tuple[int, int], list[Any]]:
+            """The transforms of a turned camera by their stamps, of which there are poses too."""
+            stamps = {(message.header.stamp.sec, message.header.stamp.nanosec) for message in odometry[1:]}
+            rows = [json.loads(line) for line in listener.read_text().splitlines(keepends=True) if line.endswith("\n")]
+            return {(row[2], row[3]): row for row in rows if (row[2], row[3]) in stamps}
+
+        rows = probe.wait_for(common, "a transform", meanwhile=send)
+        for message in odometry:
+            if row := rows.get((message.header.stamp.sec, message.header.stamp.nanosec)):
+                assert row[:2] == ["odom", "camera_optical"]
+                pose = pose_from_quaternion(row[4][:3], row[4][3:])
+                np.testing.assert_allclose(pose, pose_of(message), atol=1e-9)
+                assert np.abs(pose[:3, :3] - [[0, 0, 1], [-1, 0, 0], [0, -1, 0]]).max() > 0.01
 
 
 @pytest.mark.parametrize(
