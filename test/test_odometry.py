@@ -6,6 +6,7 @@ from __future__ import annotations
 import tracemalloc
 from dataclasses import dataclass, replace
 
+import cv2
 import numpy as np
 import pytest
 
@@ -17,7 +18,10 @@ from gcnv2_ros.extraction import DecodeOptions, ExtractorOptions, create_extract
 from gcnv2_ros.features import Features
 from gcnv2_ros.geometry import invert_pose, transform_points
 from gcnv2_ros.odometry import Odometry, OdometryError, OdometryOptions, Trajectory, run_odometry
-from gcnv2_ros.odometry.pose import Pinhole, refine_pose
+from gcnv2_ros.odometry.bundle import adjust
+from gcnv2_ros.odometry.keyframes import Keyframe, KeyframeMap, Observation
+from gcnv2_ros.odometry.pose import CHI_SQUARE_1, CHI_SQUARE_2, Pinhole, refine_pose
+from gcnv2_ros.odometry.recognition import likely_keyframes
 from gcnv2_ros.sequences import SyntheticRoom
 from gcnv2_ros.sequences.room import RoomOptions
 from gcnv2_ros.vocabulary import Scoring, VocabularyError, train_vocabulary
@@ -335,3 +339,141 @@ def test_orb_in_the_rendered_room_is_tracked_to_two_centimetres() -> None:
     error = np.linalg.norm(trajectory.poses[:, :3, 3] - truth[:, :3, 3], axis=1)
     assert path_length(truth) > 0.05
     assert np.sqrt(np.mean(error**2)) < 0.02
+
+
+PINHOLE = Pinhole(500.0, 510.0, 319.5, 239.5, pixel_sigma=1.0, inverse_depth_sigma=0.01)
+
+
+def a_view(count: int = 200, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """A pose, world to optical frame, and points with their pixels and depth under it, of usual noise."""
+    rng = np.random.default_rng(seed)
+    pose = np.eye(4)
+    pose[:3, :3] = cv2.Rodrigues(np.array((0.1, -0.2, 0.3)))[0]
+    pose[:3, 3] = (0.3, -0.2, 0.1)
+    local = rng.uniform((-1.2, -0.8, 2.0), (1.2, 0.8, 5.0), (count, 3))
+    pixels = PINHOLE.project(local) + rng.standard_normal((count, 2))
+    depth = 1.0 / (1.0 / local[:, 2] + 0.01 * rng.standard_normal(count))
+    return pose, transform_points(invert_pose(pose), local), pixels, depth
+
+
+def test_a_tenth_of_wrong_matches_hardly_moves_the_pose() -> None:
+    pose, points, pixels, depth = a_view()
+    wrong = np.arange(len(points)) % 10 == 0
+    pixels[wrong] += (60.0, -40.0)
+    depth[wrong] *= 0.5
+    found = refine_pose(pose, points, pixels, depth, PINHOLE)
+    assert found is not None
+    assert np.linalg.norm(found[:3, 3] - pose[:3, 3]) < 0.02
+    assert rotation_between(found, pose) < 0.3
+
+
+def test_a_refined_pose_is_where_its_cost_is_least() -> None:
+    pose, points, pixels, depth = a_view(count=12)
+    # Depth alone holds a pose of few points against what their pixels say.
+    depth *= np.linspace(0.95, 1.05, len(depth))
+    sure = replace(PINHOLE, inverse_depth_sigma=0.002)
+    found = refine_pose(pose, points, pixels, depth, sure)
+    assert found is not None
+
+    def cost(step: np.ndarray) -> float:
+        """Huber's, at a pose so far away: a translation and a turn."""
+        change = np.eye(4)
+        change[:3, :3], change[:3, 3] = cv2.Rodrigues(step[3:])[0], step[:3]
+        local = transform_points(change @ found, points)
+        apart = ((sure.project(local) - pixels) ** 2).sum(axis=1)
+        too_deep = ((1 / local[:, 2] - 1 / depth) / sure.inverse_depth_sigma) ** 2
+        robust = [
+            np.where(squared <= limit, squared, 2 * np.sqrt(limit * squared) - limit)
+            for squared, limit in ((apart, CHI_SQUARE_2), (too_deep, CHI_SQUARE_1))
+        ]
+        return float(np.concatenate(robust).sum())
+
+    slope = [(cost(1e-5 * direction) - cost(-1e-5 * direction)) / 2e-5 for direction in np.eye(6)]
+    np.testing.assert_allclose(slope, 0.0, atol=1.0)
+
+
+def test_a_match_that_does_not_agree_after_the_adjustment_is_dropped() -> None:
+    rng = np.random.default_rng(0)
+    points = rng.uniform((-1.2, -0.8, 2.0), (1.2, 0.8, 5.0), (60, 3))
+    descriptors = rng.integers(0, 256, (60, 32), dtype=np.uint8)
+    world = KeyframeMap(PINHOLE)
+    for column in (0.0, 0.1, 0.2):
+        pose = np.eye(4)
+        pose[0, 3] = column
+        local = points - pose[:3, 3]
+        pixels = PINHOLE.project(local)
+        if column == 0.2:
+            pixels[7] += (12.0, 9.0)
+        features = Features(pixels, np.ones(60), descriptors, (640, 480), depth=local[:, 2])
+        seen = np.arange(60) if world.keyframes else np.full(60, -1)
+        world.add(Keyframe(Observation(features, pixels, local[:, 2]), pose, seen))
+    adjust(world, world.keyframes, [], PINHOLE)
+    np.testing.assert_array_equal(np.flatnonzero(world.keyframes[2].points < 0), [7])
+    assert (world.keyframes[1].points >= 0).all()
+
+
+def test_a_point_has_the_descriptor_of_the_keyframe_that_saw_it_last() -> None:
+    first, last = np.zeros((2, 32), np.uint8), np.full((2, 32), 255, np.uint8)
+    pixels, depth = np.array([[100.0, 100.0], [200.0, 100.0]]), np.array([2.0, 3.0])
+    world = KeyframeMap(PINHOLE)
+    for descriptors, seen in ((first, (-1, -1)), (last, (1, -1))):
+        features = Features(pixels, np.ones(2), descriptors, (640, 480), depth=depth)
+        world.add(Keyframe(Observation(features, pixels, depth), np.eye(4), np.array(seen)))
+    np.testing.assert_array_equal(world.descriptors, [first[0], last[0], last[1]])
+
+
+def test_points_beyond_the_largest_depth_are_none_of_the_map(exact: TrueFeatures) -> None:
+    features = exact.at(0)
+    limit = float(np.median(features.depth))
+    odometry = Odometry(exact.camera, OdometryOptions(max_depth=limit))
+    assert odometry.track(features, 1).tracked
+    assert len(odometry.points) == (features.depth <= limit).sum()
+    assert odometry.points[:, 2].max() <= limit + 1e-6
+
+
+def test_fewer_features_than_before_do_not_make_every_frame_a_keyframe(exact: TrueFeatures) -> None:
+    odometry = Odometry(exact.camera)
+    keyframes = []
+    for index in range(20):
+        features = exact.at(index)
+        if index >= 10:
+            features = features.select(slice(0, len(features) // 3))
+        keyframes.append(odometry.track(features, exact.stamp(index)).keyframe)
+    assert keyframes[10]
+    assert sum(keyframes[11:]) <= 2
+
+
+def test_a_longer_time_between_frames_is_a_longer_way() -> None:
+    """A wall with one descriptor all over: within the search radius only the right prediction finds the right point."""
+    camera = Camera(640, 480, 500.0, 500.0, 319.5, 239.5)
+    rng = np.random.default_rng(0)
+    grid = np.stack(np.meshgrid(np.arange(-3.0, 3.0, 0.2), np.arange(-0.8, 0.8, 0.2)), -1).reshape(-1, 2)
+    points = np.column_stack([grid + rng.uniform(-0.02, 0.02, grid.shape), rng.uniform(1.9, 2.1, len(grid))])
+    odometry = Odometry(camera, OdometryOptions(search_radius=16.0))
+    place, time = 0.0, 0
+    for tenths in (1, 1, 1, 2, 1, 3, 1, 2, 2):
+        place, time = place + 0.05 * tenths, time + tenths
+        local = points - (place, 0.0, 0.0)
+        uv = camera.project(local)
+        seen = ((uv >= 0) & (uv <= (639, 479))).all(axis=1)
+        descriptors = np.zeros((seen.sum(), 32), np.uint8)
+        features = Features(uv[seen], np.ones(seen.sum()), descriptors, (640, 480), depth=local[seen, 2])
+        result = odometry.track(features, time * 100_000_000)
+        assert result.pose is not None
+        np.testing.assert_allclose(result.pose[:3, 3], (place - 0.05, 0.0, 0.0), atol=0.01)
+
+
+def test_a_lost_camera_is_recognised_by_its_strongest_keypoints() -> None:
+    rng = np.random.default_rng(0)
+    descriptors = rng.integers(0, 256, (1000, 32), dtype=np.uint8)
+    pixels, depth = rng.uniform((0, 0), (639, 479), (1000, 2)), np.full(1000, 2.0)
+    features = Features(pixels, np.ones(1000), descriptors, (640, 480), depth=depth)
+    world = KeyframeMap(PINHOLE)
+    for chosen in (slice(0, 500), slice(500, 1000)):
+        observation = Observation(features.select(chosen), pixels[chosen], depth[chosen])
+        world.add(Keyframe(observation, np.eye(4), np.full(500, -1)))
+    # The strongest come first, and few of them are enough.
+    for order in (slice(None), slice(None, None, -1)):
+        seen = features.select(np.arange(1000)[order])
+        likely = likely_keyframes(world, seen, None, 1, 80.0)
+        assert likely == [world.keyframes[0 if order.step is None else 1]]
