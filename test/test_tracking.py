@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -89,6 +90,36 @@ def test_a_track_is_looked_for_where_its_motion_takes_it() -> None:
         count = 40 if index < 4 else 60
         tracker.update(features_of(uv[:count] + np.array([shift, 0.0]), descriptors[:count]), index * STEP_NS)
         assert tracker.statistics.followed == [0, 40, 40, 40, 40, 60][index]
+
+
+def test_a_track_moves_on_as_far_as_the_time_between_frames_says() -> None:
+    """At 360 pixels a second, of which the gate allows no more than a frame's without a prediction."""
+    uv, descriptors = points(0, 60)
+    uv[:, 0] -= 50
+    tracker = FeatureTracker(TrackerOptions(radius=0.02))  # 13 pixels
+    milliseconds = 0
+    tracker.update(features_of(uv, descriptors), 0)
+    for step in (33, 100, 33, 66, 100):
+        milliseconds += step
+        shift = np.array([0.36 * milliseconds, 0.0])
+        tracker.update(features_of(uv + shift, descriptors), milliseconds * 1_000_000)
+        assert tracker.statistics.followed == 60
+
+
+def test_positions_are_not_refined_out_of_the_image() -> None:
+    rng = np.random.default_rng(0)
+    wide = cv2.GaussianBlur(rng.integers(0, 256, (480, 660), dtype=np.uint8), (0, 0), 2.0)
+    wide = np.asarray(cv2.normalize(wide, None, 0, 255, cv2.NORM_MINMAX), np.uint8)
+    before, after = np.ascontiguousarray(wide[:, :640]), np.ascontiguousarray(wide[:, 3:643])
+    rows = np.arange(40.0, 440.0, 20.0)
+    descriptors = rng.integers(0, 256, (len(rows), 32), dtype=np.uint8)
+    tracker = FeatureTracker()
+    tracker.update(features_of(np.column_stack([np.full(len(rows), 2.4), rows]), descriptors), 0, image=before)
+    # The content is 0.6 pixels outside by now.
+    seen = features_of(np.column_stack([np.full(len(rows), 0.2), rows]), descriptors)
+    found = tracker.update(seen, STEP_NS, image=after)
+    assert tracker.statistics.followed == len(rows)
+    assert (found.uv >= 0).all()
 
 
 def test_too_far_too_different_too_late_or_backwards_is_not_followed() -> None:

@@ -123,6 +123,33 @@ def test_without_roll_the_input_is_what_it_would_be_without_this_module(scene: n
     )
 
 
+def test_what_shrinks_is_averaged_over_areas() -> None:
+    """Stripes of a period of 4 columns: interpolation between two of them would leave stripes."""
+    stripes = np.tile(np.uint8([0, 200, 200, 0]), (240, 80))
+    np.testing.assert_array_equal(upright(stripes, InputGeometry.of((320, 240), (80, 60), 16)), 100)
+
+
+@pytest.mark.parametrize("roll", [90.0, 100.0, -90.0, -80.0])
+def test_the_border_is_along_the_images_own_edges_at_quarter_turns(roll: float) -> None:
+    """The network has half as many pixels across the upright scene, which then is along the image's columns."""
+    places = np.array([(25.0, 120.0), (15.0, 120.0), (160.0, 25.0), (160.0, 15.0), (305.0, 120.0), (160.0, 225.0)])
+    for degrees, expected in ((0.0, [1, 0, 1, 1, 0, 1]), (roll, [1, 1, 1, 0, 1, 0])):
+        geometry = InputGeometry.of((320, 240), (160, 240), 16, degrees)
+        np.testing.assert_array_equal(geometry.is_inside(geometry.to_network(places), 10.0), expected)
+
+
+@pytest.mark.parametrize(("roll", "along_rows"), [(10.0, True), (100.0, False)])
+def test_a_tilted_image_is_blurred_only_where_it_shrinks(roll: float, along_rows: bool) -> None:
+    stripes = np.tile(np.uint8([0, 0, 200, 200]), (320, 80))
+    geometry = InputGeometry.of((320, 320), (80, 320), 16, roll)
+    shrunk, kept = (
+        upright(np.ascontiguousarray(image), geometry).std()
+        for image in ((stripes, stripes.T) if along_rows else (stripes.T, stripes))
+    )
+    assert shrunk < 40
+    assert kept > 60
+
+
 def test_without_roll_features_are_the_same_to_the_bit(extractor: Extractor, scene: np.ndarray) -> None:
     plain = extractor.extract(scene)
     assert_same(plain, extractor.extract(scene, roll=0.0))
@@ -217,6 +244,10 @@ def test_a_batch_with_rolls_gives_what_single_images_give(extractor: Extractor, 
     for image, roll, features in zip(images, rolls, together):
         alone = extractor.extract(image, roll=roll)
         np.testing.assert_allclose(features.uv, alone.uv, atol=1e-3)
+        np.testing.assert_allclose(features.response, alone.response, atol=1e-4)
+        # Sums in another order may turn a bit whose value is next to zero.
+        differing = unpack_descriptors(features.descriptors) != unpack_descriptors(alone.descriptors)
+        assert differing.mean() < 1e-3
         np.testing.assert_array_equal(features.angle, alone.angle)
 
 
@@ -378,6 +409,44 @@ def test_gravity_is_known_between_and_shortly_after_measurements_only() -> None:
     angle = math.radians(60) * math.sin(last / 1e9 - 1 + 0.1)
     assert degrees_between(later, np.array([math.sin(angle), math.cos(angle), 0.0])) < 1.5
     assert degrees_between(later, down) > 2.0
+
+
+def test_a_vehicle_that_accelerates_does_not_tilt_by_as_much_as_it_feels() -> None:
+    gravity_filter = GravityFilter()
+    down = np.array([0.0, 0.0, -1.0])
+    for count in range(600):
+        # Two seconds at rest, then one in which the accelerometer is off by 27 degrees.
+        forward = 5.0 if count >= 400 else 0.0
+        gravity_filter.update(1 + count * 5_000_000, np.zeros(3), (forward, 0.0, 9.80665))
+    found = gravity_filter.gravity_at(1 + 599 * 5_000_000)
+    assert found is not None
+    # The full pull would be 63% of it.
+    assert 1.0 < degrees_between(found, down) < 12.0
+
+
+def test_a_slow_gyroscope_whose_rate_changes_is_followed() -> None:
+    gravity_filter = GravityFilter(time_constant=1e3)
+    errors = []
+    for count in range(60):
+        time = count / 20
+        angle, rate = math.sin(5 * time), 5 * math.cos(5 * time)
+        down = np.array([math.sin(angle), math.cos(angle), 0.0])
+        gravity_filter.update(1 + count * 50_000_000, (0.0, 0.0, rate), -9.80665 * down)
+        found = gravity_filter.gravity_at(1 + count * 50_000_000)
+        assert found is not None
+        errors.append(degrees_between(found, down))
+    # The last rate alone, instead of the mean of both ends', would be off by 14 degrees.
+    assert max(errors) < 1.5
+
+
+@pytest.mark.parametrize("rate", [None, (0.0, 0.0, 0.0)])
+def test_a_direction_that_was_given_out_is_the_callers_own(rate: tuple[float, ...] | None) -> None:
+    gravity_filter = GravityFilter()
+    gravity_filter.update(1, rate, (0.0, 0.0, 9.8))
+    found = gravity_filter.gravity_at(1)
+    assert found is not None
+    found[:] = 7.0
+    np.testing.assert_array_equal(gravity_filter.gravity_at(1), (0, 0, -1))
 
 
 def test_a_recording_that_starts_again_and_bad_measurements_do_no_harm() -> None:
