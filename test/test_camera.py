@@ -158,6 +158,8 @@ def test_a_fisheye_has_no_ray_from_ninety_degrees_on() -> None:
     rays = camera.rays([[499.5 + edge - 1, 499.5], [499.5 + edge + 1, 499.5]])
     assert np.isfinite(rays[0]).all()
     assert np.isnan(rays[1]).all()
+    # Tangents of what is next to 90 degrees are large, and that of 90 degrees, rounded, is finite.
+    assert np.isnan(distortion.undistort("equidistant", (0.0, 0.0, 0.0, 0.0), np.array([[np.pi / 2, 0.0]]))).all()
 
 
 def test_a_pixel_beyond_the_edge_of_a_fisheye_has_no_ray() -> None:

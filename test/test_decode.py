@@ -183,13 +183,14 @@ def test_nothing_above_the_threshold_gives_no_keypoints() -> None:
     assert found.score.shape == (0,)
 
 
-def test_buckets_spread_keypoints_over_the_image() -> None:
-    scores = np.random.default_rng(9).random((80, 80), dtype=np.float32) * 0.4 + 0.1
-    scores[:40, :40] += 0.5
+@pytest.mark.parametrize(("width", "height"), [(80, 80), (160, 80), (80, 160)])
+def test_buckets_spread_keypoints_over_the_image(width: int, height: int) -> None:
+    scores = np.random.default_rng(9).random((height, width), dtype=np.float32) * 0.4 + 0.1
+    scores[: height // 2, : width // 2] += 0.5
     plain = find_keypoints(scores, replace(PLAIN, max_keypoints=40))
     spread_out = find_keypoints(scores, replace(PLAIN, max_keypoints=40, bucket_columns=2, bucket_rows=2))
-    assert (plain.uv < 40).all()
-    quadrant = (spread_out.uv >= 40) @ [1, 2]
+    assert (plain.uv < (width // 2, height // 2)).all()
+    quadrant = (spread_out.uv >= (width // 2, height // 2)) @ [1, 2]
     assert np.bincount(quadrant, minlength=4).tolist() == [10, 10, 10, 10]
     assert (np.diff(spread_out.score) <= 0).all()
 

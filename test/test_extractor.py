@@ -25,6 +25,7 @@ from gcnv2_ros.extraction import (
     create_extractor,
 )
 from gcnv2_ros.extraction.decode import Keypoints
+from gcnv2_ros.extraction.extractor import marked
 from gcnv2_ros.extraction.network import forward_and_find
 from gcnv2_ros.extraction.preprocess import InputGeometry, network_input, resize, resize_mask
 from gcnv2_ros.extraction.runtimes import RawFeatures
@@ -221,6 +222,13 @@ def test_a_mask_is_looked_up_at_the_nearest_pixel_of_the_image(weights_path: Pat
     mask[39 * 3 + 1, 40 * 3 + 1] = 1
     assert len(extractor.extract(image, mask=mask)) == 1
     assert len(extractor.extract(image, mask=1 - mask)) == 0
+
+
+def test_a_place_between_two_pixels_is_masked_by_the_nearer_one() -> None:
+    mask = np.zeros((40, 60), bool)
+    mask[20:, 30:] = True
+    places = np.array([(29.7, 25.0), (29.3, 25.0), (40.0, 19.7), (40.0, 19.3)], np.float32)
+    assert marked(mask, places).tolist() == [True, False, True, False]
 
 
 def test_masked_keypoints_take_no_places(weights_path: Path) -> None:

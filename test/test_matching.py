@@ -7,7 +7,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
@@ -187,9 +187,11 @@ def test_the_memory_of_matching_near_grows_with_the_keypoints_and_not_with_their
 @given(
     st.integers(0, 10_000),
     st.sampled_from([None, 0.8, 1.0]),
-    st.sampled_from([None, 40.0]),
+    # About as far as the nearest of 32 bytes is: the second nearest often is farther than that.
+    st.sampled_from([None, 22.0, 40.0]),
     st.sampled_from([4, 32, 61]),
 )
+@example(0, 0.8, 22.0, 32)
 def test_matches_among_given_pairs_are_those_of_brute_force(
     seed: int, ratio: float | None, max_distance: float | None, width: int
 ) -> None:

@@ -437,6 +437,7 @@ def test_a_pair_gives_focal_length_and_baseline() -> None:
 @pytest.mark.parametrize(
     ("values", "sentence"),
     [
+        ({"cx": 320.2}, "differ in their columns .*cx 320 and 320.2 pixels"),
         ({"cx": 330.0}, "differ in their columns .*cx 320 and 330 pixels.* disparity 0"),
         ({"fx": 510.0}, "differ in their columns .fx 500 and 510"),
         ({"cy": 243.0}, "differ in their rows"),

@@ -145,6 +145,15 @@ def test_pairs_against_the_geometry_are_no_matches(right: tuple[float, float], o
     assert np.isnan(found.depth[0])
 
 
+def test_a_column_left_of_the_image_is_no_match() -> None:
+    """Keypoints of sub-pixel places may lie half a pixel outside; a column that is not known is -1."""
+    descriptor = random_descriptors(1)
+    right = features_at(np.array([[-0.3, 50.0]]), descriptor)
+    found = match_stereo(features_at(np.array([[10.0, 50.0]]), descriptor), right, focal=FOCAL, baseline=BASELINE)
+    assert found.right_u[0] == -1
+    assert np.isnan(found.depth[0])
+
+
 def test_far_points_have_a_column_and_no_depth() -> None:
     descriptors = random_descriptors(2)
     left = features_at(np.array([[100.0, 50.0], [200.0, 80.0]]), descriptors)

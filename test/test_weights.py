@@ -122,6 +122,7 @@ WRITERS: dict[str, Callable[[StateDict, Path], None]] = {
     "state dict of old": lambda state, path: torch.save(state, path, _use_new_zipfile_serialization=False),
     "checkpoint": lambda state, path: torch.save({"epoch": 3, "state_dict": state, "loss": [0.1]}, path),
     "checkpoint, other key": lambda state, path: torch.save({"model": state, "step": 5}, path),
+    "checkpoint, as PyTorch's manual has it": lambda state, path: torch.save({"model_state_dict": state}, path),
     "data parallel": lambda state, path: torch.save({f"module.{name}": value for name, value in state.items()}, path),
     "TorchScript": traced,
     "TorchScript of 2018": lambda state, path: write_torch_1_0_archive(path, state),
