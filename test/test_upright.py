@@ -227,6 +227,19 @@ def test_the_corners_keep_their_keypoints(extractor: Extractor, scene: np.ndarra
             assert np.abs(uv - corner).max(axis=1).min() < 40, (roll, corner)
 
 
+@pytest.mark.parametrize("roll", [10.0, -20.0, 100.0])
+def test_the_mirrored_surroundings_take_no_keypoint_from_the_image(roll: float) -> None:
+    """Blobs near the edges: in the surroundings each has a mirror image, near enough to suppress it."""
+    places = np.array([(5, 60), (5, 180), (314, 60), (314, 180), (80, 5), (240, 5), (80, 234), (240, 234)])
+    image = np.full((240, 320), 60, np.uint8)
+    for u, v in places.tolist():
+        image[v - 1 : v + 2, u - 1 : u + 2] = 200
+    decode = DecodeOptions(max_keypoints=100, detector="blobs", border=0, nms_radius=12)
+    with create_extractor(ExtractorOptions(runtime="torch", threads=1), decode) as extractor:
+        uv = extractor.extract(image, roll=roll).uv
+    assert np.linalg.norm(uv[None] - places[:, None], axis=2).min(axis=1).max() < 1.5
+
+
 def test_masks_are_those_of_the_image_as_received(extractor: Extractor, scene: np.ndarray) -> None:
     image = np.ascontiguousarray(scene[:240, :320])
     mask = np.zeros(image.shape, np.uint8)
