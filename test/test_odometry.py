@@ -412,6 +412,29 @@ def test_a_match_that_does_not_agree_after_the_adjustment_is_dropped() -> None:
     assert (world.keyframes[1].points >= 0).all()
 
 
+def test_depth_and_parallax_count_by_their_noise() -> None:
+    """Two keyframes see a point, at the distance where both weigh the same: it lies in the middle of what they say."""
+    # The virtual stereo pair measures each column twice, as in ORB-SLAM2, so the parallax has the noise of one column.
+    apart = np.sqrt(2) * PINHOLE.pixel_sigma / (PINHOLE.fx * PINHOLE.inverse_depth_sigma)
+    rng = np.random.default_rng(0)
+    points = rng.uniform((-0.8, -0.8, 2.0), (1.2, 0.8, 4.0), (200, 3))
+    points[0] = (0.2, 0.1, 3.0)
+    descriptors = rng.integers(0, 256, (200, 32), dtype=np.uint8)
+    world = KeyframeMap(PINHOLE)
+    for column in (0.0, apart):
+        pose = np.eye(4)
+        pose[0, 3] = column
+        local = points - pose[:3, 3]
+        depth = local[:, 2].copy()
+        depth[0] = 1 / (1 / 3 + PINHOLE.inverse_depth_sigma)
+        features = Features(PINHOLE.project(local), np.ones(200), descriptors, (640, 480), depth=depth)
+        seen = np.arange(200) if world.keyframes else np.full(200, -1)
+        world.add(Keyframe(Observation(features, PINHOLE.project(local), depth), pose, seen))
+    adjust(world, world.keyframes[1:], world.keyframes[:1], PINHOLE)
+    share = (1 / world.positions[0, 2] - 1 / 3) / PINHOLE.inverse_depth_sigma
+    assert share == pytest.approx(0.5, abs=0.05)
+
+
 def test_a_point_has_the_descriptor_of_the_keyframe_that_saw_it_last() -> None:
     first, last = np.zeros((2, 32), np.uint8), np.full((2, 32), 255, np.uint8)
     pixels, depth = np.array([[100.0, 100.0], [200.0, 100.0]]), np.array([2.0, 3.0])
