@@ -26,7 +26,7 @@ from nav_msgs.msg import Path as PathMessage
 from ros_helpers import REPOSITORY, TIMEOUT, Probe
 from sensor_msgs.msg import PointCloud2
 from std_msgs.msg import Header
-from tf2_messages import environment_with_tf2_msgs
+from tf2_messages import environment_with_tf2_msgs, folder_for_tf2_msgs
 
 from gcnv2_ros.camera import Camera
 from gcnv2_ros.features import Features
@@ -392,9 +392,9 @@ rclpy.spin(node)
 
 
 @pytest.fixture
-def listener(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def listener(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Iterator[Path]:
     """The file that transforms are written to; processes that are started from now on have tf2_msgs."""
-    for name, value in environment_with_tf2_msgs(tmp_path / "tf2_msgs").items():
+    for name, value in environment_with_tf2_msgs(folder_for_tf2_msgs(request.config, tmp_path)).items():
         monkeypatch.setenv(name, value)
     with (tmp_path / "transforms.txt").open("w") as output:
         process = subprocess.Popen([sys.executable, "-c", LISTENER], stdout=output)
