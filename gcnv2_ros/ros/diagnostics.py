@@ -109,7 +109,8 @@ def _summary(state: str, snapshot: Snapshot, topic: str, image_timeout: float, u
             return DiagnosticStatus.ERROR, f"no frame can be processed: {snapshot.last_error}"
         what = "cannot be processed" if snapshot.last_error_cost_frame else "are incomplete"
         return DiagnosticStatus.WARN, f"some frames {what}: {snapshot.last_error}"
-    if snapshot.input_rate > 0.0 and snapshot.output_rate == 0.0 and snapshot.unmatched:
+    # Other messages may come more often than images; that some of those have no image is no fault.
+    if snapshot.input_rate > 0.0 and snapshot.output_rate == 0.0 and snapshot.unmatched.get("image"):
         return DiagnosticStatus.WARN, f"no frame is complete: {unmatched}"
     return DiagnosticStatus.OK, f"{snapshot.output_rate:.1f} of {snapshot.input_rate:.1f} frames/s"
 
