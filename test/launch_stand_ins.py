@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+PROFILE = REPOSITORY / "config" / "fastdds" / "large_images.xml"
 
 
 class LaunchConfiguration:

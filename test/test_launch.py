@@ -10,13 +10,12 @@ import pytest
 
 pytest.importorskip("rclpy", reason="ROS 2 is not installed")
 
-from launch_stand_ins import arguments_of, declared_arguments, environment_of, launch, load_launch_file
+from launch_stand_ins import PROFILE, arguments_of, declared_arguments, environment_of, launch, load_launch_file
 from ros_helpers import REPOSITORY
 
 from gcnv2_ros.ros.camera_profiles import ProfileError, load_profile
 from gcnv2_ros.ros.parameters import PARAMETERS, ParameterSpec
 
-PROFILE = REPOSITORY / "config" / "fastdds" / "large_images.xml"
 SPECS = {spec.name: spec for spec in PARAMETERS}
 
 
@@ -32,8 +31,9 @@ def node_of(actions: list[SimpleNamespace]) -> SimpleNamespace:
     return node
 
 
-def test_every_argument_is_described(launch_file: ModuleType) -> None:
-    for name, argument in arguments_of(launch_file).items():
+@pytest.mark.parametrize("file", ["frontend", "odometry", "replay"])
+def test_every_argument_is_described(file: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, argument in arguments_of(load_launch_file(file, monkeypatch)).items():
         assert argument.description, name
 
 

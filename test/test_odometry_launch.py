@@ -9,13 +9,11 @@ import pytest
 
 pytest.importorskip("rclpy", reason="ROS 2 is not installed")
 
-from launch_stand_ins import arguments_of, environment_of, launch, load_launch_file
+from launch_stand_ins import PROFILE, arguments_of, environment_of, launch, load_launch_file
 from ros_helpers import REPOSITORY
 
 from gcnv2_ros.ros.odometry_parameters import ODOMETRY_PARAMETERS
 from gcnv2_ros.ros.parameters import PARAMETERS
-
-PROFILE = REPOSITORY / "config" / "fastdds" / "large_images.xml"
 
 
 @pytest.fixture
@@ -64,11 +62,6 @@ def test_arguments_are_parameters_of_the_nodes_with_their_types_and_values(odome
 def test_a_parameter_file_comes_last(odometry_file: ModuleType) -> None:
     for node in nodes_of(launch(odometry_file, params_file="/robot.yaml")).values():
         assert node.parameters[-1] == "/robot.yaml"
-
-
-def test_every_argument_is_described(odometry_file: ModuleType) -> None:
-    for name, argument in arguments_of(odometry_file).items():
-        assert argument.description, name
 
 
 def test_the_transport_is_that_of_the_frontend_alone(

@@ -36,11 +36,6 @@ def test_the_sequence_must_be_given(launch_file: ModuleType) -> None:
     assert not hasattr(arguments_of(launch_file)["sequence"], "default_value")
 
 
-def test_every_argument_is_described(launch_file: ModuleType) -> None:
-    for name, argument in arguments_of(launch_file).items():
-        assert argument.description, name
-
-
 @pytest.mark.parametrize("clock", ["true", "false"])
 def test_the_player_gets_a_command_line_that_it_understands(launch_file: ModuleType, clock: str) -> None:
     given = {"sequence": "room:frames=3", "rate": "0.5", "clock": clock, "frames": "2", "namespace": "robot"}

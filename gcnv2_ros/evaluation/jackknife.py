@@ -55,9 +55,9 @@ def interval_of_pairs(values: ArrayLike, pairs: FramePairs) -> Interval | None:
         None where the pairs touch fewer than `FEWEST_FRAME_BLOCKS` blocks, or all of them the same one.
     """
     array = np.asarray(values, np.float64)
-    _, blocks = np.unique(np.asarray(pairs, np.int64).reshape(-1, 2) // BLOCK_FRAMES, return_inverse=True)
+    touched, blocks = np.unique(np.asarray(pairs, np.int64).reshape(-1, 2) // BLOCK_FRAMES, return_inverse=True)
     first, second = blocks.reshape(-1, 2).T
-    count = touched_blocks(pairs)
+    count = len(touched)
     left = len(array) - _over_touching(np.ones(len(array)), first, second, count)
     if count < FEWEST_FRAME_BLOCKS or not left.all():
         return None

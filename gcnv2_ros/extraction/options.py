@@ -28,8 +28,9 @@ DETECTORS = ("auto", "network", "blobs")
 """What `DecodeOptions.detector` may be."""
 PRECISIONS = ("auto", "fp32", "fp16", "bf16", "int8")
 """What `ExtractorOptions.precision` may be."""
-# torch keeps an index in eight bits, and takes a larger one for another device without a word.
-_DEVICE = re.compile(r"auto|cpu|(cuda|gpu)(:(0|[1-9]\d?))?|npu")
+DEVICE_INDEX = r"(0|[1-9]\d?)"
+"""Pattern of a device's number. torch keeps it in eight bits, and takes a larger one for another without a word."""
+_DEVICE = re.compile(rf"auto|cpu|(cuda|gpu)(:{DEVICE_INDEX})?|npu")
 
 
 class ExtractionError(GCNv2Error):

@@ -7,7 +7,6 @@ from ..odometry.options import OdometryOptions
 from .parameter_spec import ParameterSpec
 
 _DEFAULTS = OdometryOptions()
-_RELIABILITY = ("best_effort", "reliable")
 
 ODOMETRY_PARAMETERS: tuple[ParameterSpec, ...] = (
     ParameterSpec("odom_frame", "odom", "Frame in which poses are given: x forward, z up from the first keyframe."),
@@ -22,7 +21,7 @@ ODOMETRY_PARAMETERS: tuple[ParameterSpec, ...] = (
         "subscribe_reliability",
         "reliable",
         "QoS of the features subscription; reliable never matches a best-effort publisher.",
-        choices=_RELIABILITY,
+        choices=("best_effort", "reliable"),
     ),
     ParameterSpec(
         "path_length",

@@ -9,10 +9,10 @@ from collections.abc import Mapping
 import torch
 
 from ..errors import GCNv2Error
+from ..extraction.options import DEVICE_INDEX
 from ..extraction.runtimes.torch_eager import resolve_device
 
-# torch keeps the number in one byte.
-_NAME = re.compile(r"auto|cpu|cuda(:(0|[1-9]\d?))?")
+_NAME = re.compile(rf"auto|cpu|cuda(:{DEVICE_INDEX})?")
 
 
 class DeviceError(GCNv2Error):
